@@ -1,0 +1,178 @@
+namespace OnnxMorph.Axes;
+
+/// <summary>One term of an axis map: weight × the extended parent's index <paramref name="Source"/>.</summary>
+/// <param name="Source">Below <see cref="AxisMap.SourceSize"/> an index of the parent axis; from there on a fresh index.</param>
+/// <param name="Weight">The factor of the term.</param>
+public readonly record struct Tap(int Source, double Weight);
+
+/// <summary>
+/// A sparse linear map along one axis, from a parent axis to a child axis: pad, slice, replicate, select and
+/// interpolate are all of this form. The parent axis is <em>extended</em> by <see cref="FreshSize"/> indices whose
+/// values come from a seeded fill, so that fresh channels, zero-sum noise and opposed pairs are taps like any other.
+/// Child index c is Σ taps(c) weight·extended[source]; an index without taps is zero.
+/// </summary>
+public sealed class AxisMap : IEquatable<AxisMap>
+{
+    private readonly int[] _starts;
+    private readonly Tap[] _taps;
+
+    private AxisMap(int sourceSize, int freshSize, int[] starts, Tap[] taps)
+    {
+        SourceSize = sourceSize;
+        FreshSize = freshSize;
+        _starts = starts;
+        _taps = taps;
+        foreach (Tap tap in taps)
+            ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)tap.Source, (uint)(sourceSize + freshSize), nameof(taps));
+    }
+
+    /// <summary>Size of the parent axis.</summary>
+    public int SourceSize { get; }
+
+    /// <summary>How many fresh indices follow the parent's own in the extended axis.</summary>
+    public int FreshSize { get; }
+
+    /// <summary>Size of the child axis.</summary>
+    public int Size => _starts.Length - 1;
+
+    /// <summary>The terms of child index <paramref name="index"/>.</summary>
+    public ReadOnlySpan<Tap> this[int index] => _taps.AsSpan(_starts[index], _starts[index + 1] - _starts[index]);
+
+    /// <summary>Starts of each child index in <see cref="AllTaps"/>, with the end appended: <see cref="Size"/> + 1 numbers.</summary>
+    public ReadOnlySpan<int> Starts => _starts;
+
+    /// <summary>All terms in child order.</summary>
+    public ReadOnlySpan<Tap> AllTaps => _taps;
+
+    /// <summary>Whether the child axis is the parent axis unchanged.</summary>
+    public bool IsIdentity
+    {
+        get
+        {
+            if (Size != SourceSize || _taps.Length != Size)
+                return false;
+            for (int i = 0; i < _taps.Length; i++)
+                if (_starts[i] != i || _taps[i] != new Tap(i, 1))
+                    return false;
+            return true;
+        }
+    }
+
+    /// <summary>Whether every child index copies one parent or fresh index unscaled, or is zero: no arithmetic is needed.</summary>
+    public bool IsPick
+    {
+        get
+        {
+            for (int i = 0; i < Size; i++)
+            {
+                ReadOnlySpan<Tap> taps = this[i];
+                if (taps.Length > 1 || (taps.Length == 1 && taps[0].Weight != 1))
+                    return false;
+            }
+
+            return true;
+        }
+    }
+
+    /// <summary>The identity on an axis of <paramref name="size"/>.</summary>
+    public static AxisMap Identity(int size)
+    {
+        var starts = new int[size + 1];
+        var taps = new Tap[size];
+        for (int i = 0; i < size; i++)
+        {
+            starts[i + 1] = i + 1;
+            taps[i] = new Tap(i, 1);
+        }
+
+        return new AxisMap(size, 0, starts, taps);
+    }
+
+    /// <summary>A map given by the terms of each child index.</summary>
+    public static AxisMap FromTaps(int sourceSize, int freshSize, IReadOnlyList<IReadOnlyList<Tap>> rows)
+    {
+        var starts = new int[rows.Count + 1];
+        for (int i = 0; i < rows.Count; i++)
+            starts[i + 1] = starts[i] + rows[i].Count;
+        var taps = new Tap[starts[^1]];
+        for (int i = 0; i < rows.Count; i++)
+            for (int k = 0; k < rows[i].Count; k++)
+                taps[starts[i] + k] = rows[i][k];
+        return new AxisMap(sourceSize, freshSize, starts, taps);
+    }
+
+    /// <summary>A map that copies index <c>sources[c]</c> of the extended parent; a negative source is a zero.</summary>
+    public static AxisMap Pick(int sourceSize, int freshSize, ReadOnlySpan<int> sources)
+    {
+        var starts = new int[sources.Length + 1];
+        var taps = new List<Tap>(sources.Length);
+        for (int i = 0; i < sources.Length; i++)
+        {
+            if (sources[i] >= 0)
+                taps.Add(new Tap(sources[i], 1));
+            starts[i + 1] = taps.Count;
+        }
+
+        return new AxisMap(sourceSize, freshSize, starts, [.. taps]);
+    }
+
+    /// <summary>The parent axis with <paramref name="before"/> zeros in front and <paramref name="after"/> behind.</summary>
+    public static AxisMap ZeroPad(int size, int before, int after)
+    {
+        var sources = new int[size + before + after];
+        for (int i = 0; i < sources.Length; i++)
+            sources[i] = i >= before && i < before + size ? i - before : -1;
+        return Pick(size, 0, sources);
+    }
+
+    /// <summary>
+    /// This map after <paramref name="first"/>: child = this·first. The fresh indices of both stand side by side, those
+    /// of <paramref name="first"/> first.
+    /// </summary>
+    public AxisMap After(AxisMap first)
+    {
+        if (first.Size != SourceSize)
+            throw new ArgumentException($"A map from {SourceSize} cannot follow a map to {first.Size}.", nameof(first));
+        var starts = new int[Size + 1];
+        var taps = new List<Tap>(_taps.Length);
+        var merged = new SortedDictionary<int, double>();
+        for (int i = 0; i < Size; i++)
+        {
+            merged.Clear();
+            foreach (Tap outer in this[i])
+            {
+                if (outer.Source >= SourceSize)
+                {
+                    Accumulate(merged, outer.Source - SourceSize + first.SourceSize + first.FreshSize, outer.Weight);
+                    continue;
+                }
+
+                foreach (Tap inner in first[outer.Source])
+                    Accumulate(merged, inner.Source, outer.Weight * inner.Weight);
+            }
+
+            foreach ((int source, double weight) in merged)
+                taps.Add(new Tap(source, weight));
+            starts[i + 1] = taps.Count;
+        }
+
+        return new AxisMap(first.SourceSize, first.FreshSize + FreshSize, starts, [.. taps]);
+    }
+
+    private static void Accumulate(SortedDictionary<int, double> sums, int source, double weight)
+    {
+        sums.TryGetValue(source, out double sum);
+        sums[source] = sum + weight;
+    }
+
+    /// <inheritdoc/>
+    public bool Equals(AxisMap? other) =>
+        other is not null && SourceSize == other.SourceSize && FreshSize == other.FreshSize
+        && _starts.AsSpan().SequenceEqual(other._starts) && _taps.AsSpan().SequenceEqual(other._taps);
+
+    /// <inheritdoc/>
+    public override bool Equals(object? obj) => Equals(obj as AxisMap);
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(SourceSize, FreshSize, Size, _taps.Length);
+}

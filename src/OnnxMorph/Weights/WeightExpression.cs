@@ -1,0 +1,150 @@
+using System.Collections.Immutable;
+using OnnxMorph.Axes;
+
+namespace OnnxMorph.Weights;
+
+/// <summary>
+/// A weight tensor as an expression over stored bytes. Passes build expressions; only the back end evaluates them
+/// , window by window. Layout is row-major, little-endian, ONNX raw storage.
+/// </summary>
+public abstract class WeightExpression
+{
+    private protected WeightExpression(ElementType type, ImmutableArray<long> shape)
+    {
+        Type = type;
+        Shape = shape;
+    }
+
+    /// <summary>Element type.</summary>
+    public ElementType Type { get; }
+
+    /// <summary>Sizes of the axes.</summary>
+    public ImmutableArray<long> Shape { get; }
+
+    /// <summary>Number of elements.</summary>
+    public long Count => Shape.Aggregate(1L, (product, size) => checked(product * size));
+
+    /// <summary>Bytes of the evaluated tensor.</summary>
+    public long ByteLength => Type.RawSize(Count);
+
+    /// <summary>
+    /// This tensor with <paramref name="maps"/> applied, one for each axis (null leaves the axis alone), fresh indices
+    /// drawn from <paramref name="fill"/>. Maps on maps fuse into one (METHODS: axis maps), so a chain of morphs reads
+    /// its source once; the first fill that has fresh indices serves the whole chain.
+    /// </summary>
+    public WeightExpression Map(ImmutableArray<AxisMap?> maps, Fill fill)
+    {
+        if (maps.Length != Shape.Length)
+            throw new ArgumentException($"{maps.Length} maps for a tensor of rank {Shape.Length}.", nameof(maps));
+        if (maps.All(m => m is null || m.IsIdentity))
+            return this;
+        if (this is not MappedWeight mapped)
+            return new MappedWeight(this, maps, fill);
+        var fused = ImmutableArray.CreateBuilder<AxisMap?>(maps.Length);
+        for (int axis = 0; axis < maps.Length; axis++)
+            fused.Add(maps[axis] is not { } outer ? mapped.Maps[axis]
+                : mapped.Maps[axis] is not { } inner ? outer
+                : outer.After(inner));
+        bool hasFresh = mapped.Maps.Any(m => m is { FreshSize: > 0 });
+        return new MappedWeight(mapped.Source, fused.ToImmutable(), hasFresh ? mapped.Fill : fill);
+    }
+}
+
+/// <summary>Bytes that exist: a slice of a file, or memory.</summary>
+public sealed class StoredWeight : WeightExpression
+{
+    /// <summary>A slice of a file in raw layout.</summary>
+    public StoredWeight(ElementType type, ImmutableArray<long> shape, string file, long offset)
+        : base(type, shape)
+    {
+        File = file;
+        Offset = offset;
+    }
+
+    /// <summary>Bytes in memory in raw layout.</summary>
+    public StoredWeight(ElementType type, ImmutableArray<long> shape, ReadOnlyMemory<byte> bytes)
+        : base(type, shape)
+    {
+        if (bytes.Length != ByteLength)
+            throw new ArgumentException($"{bytes.Length} bytes for a tensor of {ByteLength}.", nameof(bytes));
+        Bytes = bytes;
+    }
+
+    /// <summary>The file that holds the bytes, or null where they are in memory.</summary>
+    public string? File { get; }
+
+    /// <summary>Where in <see cref="File"/> the tensor starts, in bytes.</summary>
+    public long Offset { get; }
+
+    /// <summary>The bytes, where they are in memory.</summary>
+    public ReadOnlyMemory<byte> Bytes { get; }
+}
+
+/// <summary>A tensor that a fill makes: constants and seeded random values.</summary>
+public sealed class FilledWeight(ElementType type, ImmutableArray<long> shape, Fill fill) : WeightExpression(type, shape)
+{
+    /// <summary>The fill; its position is the row-major index of the tensor.</summary>
+    public Fill Fill { get; } = fill;
+}
+
+/// <summary>
+/// Axis maps applied to a tensor: element (c₀,c₁,…) = Σ over the taps of every axis of Π weights × X[s₀,s₁,…], where X is
+/// the source inside its own bounds and the fill where any index is fresh. The fill's position is the row-major index in
+/// the extended shape (source size + fresh size on every axis).
+/// </summary>
+public sealed class MappedWeight : WeightExpression
+{
+    internal MappedWeight(WeightExpression source, ImmutableArray<AxisMap?> maps, Fill fill)
+        : base(source.Type, [.. source.Shape.Select((size, axis) => maps[axis]?.Size ?? size)])
+    {
+        for (int axis = 0; axis < maps.Length; axis++)
+            if (maps[axis] is { } map && map.SourceSize != source.Shape[axis])
+                throw new ArgumentException($"Axis {axis} has size {source.Shape[axis]}, its map expects {map.SourceSize}.", nameof(maps));
+        Source = source;
+        Maps = maps;
+        Fill = fill;
+    }
+
+    /// <summary>The tensor that the maps read; never itself a <see cref="MappedWeight"/>.</summary>
+    public WeightExpression Source { get; }
+
+    /// <summary>One map for each axis; null is the identity.</summary>
+    public ImmutableArray<AxisMap?> Maps { get; }
+
+    /// <summary>Values of the fresh indices.</summary>
+    public Fill Fill { get; }
+}
+
+/// <summary>
+/// One axis of a tensor multiplied by an orthogonal matrix: with the axis as [groups × n], each group g gets
+/// out[g,a,…] = Σ_b Q_g[b,a]·source[g,b,…] (<paramref name="transpose"/> true, QᵀG of METHODS.md §2's closed form) or
+/// Σ_b Q_g[a,b]·source[g,b,…] (false). Q_g is the product of <see cref="Reflections"/> Householder reflections
+/// (I − 2vvᵀ/‖v‖²) whose vectors are seeded normal draws, computed in float64.
+/// </summary>
+public sealed class RotatedWeight(WeightExpression source, int axis, int groups, ulong seed, bool transpose)
+    : WeightExpression(source.Type, source.Shape)
+{
+    /// <summary>Reflections for each group: enough for a dense matrix, few enough for wide layers to take milliseconds.</summary>
+    public const int Reflections = 16;
+
+    /// <summary>The tensor that is rotated.</summary>
+    public WeightExpression Source { get; } = source;
+
+    /// <summary>The rotated axis.</summary>
+    public int Axis { get; } = axis;
+
+    /// <summary>Blocks of the axis that are rotated on their own.</summary>
+    public int Groups { get; } = groups;
+
+    /// <summary>Key of the vectors' generator: group g, reflection r, element i draw at position (g·Reflections + r)·n + i.</summary>
+    public ulong Seed { get; } = seed;
+
+    /// <summary>Whether Qᵀ is applied rather than Q.</summary>
+    public bool Transpose { get; } = transpose;
+}
+
+/// <summary>
+/// Dirac kernels: weight[o, i, k…] = 1 where i = o mod (channels / groups) and k is the centre, else 0. A convolution with
+/// it and "same" padding is the identity.
+/// </summary>
+public sealed class DiracWeight(ElementType type, ImmutableArray<long> shape) : WeightExpression(type, shape);

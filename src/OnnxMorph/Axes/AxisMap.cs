@@ -159,6 +159,69 @@ public sealed class AxisMap : IEquatable<AxisMap>
         return new AxisMap(first.SourceSize, first.FreshSize + FreshSize, starts, [.. taps]);
     }
 
+    /// <summary>
+    /// The parts' maps one behind the other: a map of a concatenated axis. The fresh indices of the parts follow each other.
+    /// </summary>
+    public static AxisMap DirectSum(IReadOnlyList<AxisMap> parts)
+    {
+        int sources = parts.Sum(p => p.SourceSize);
+        var starts = new int[parts.Sum(p => p.Size) + 1];
+        var taps = new List<Tap>();
+        int row = 0, sourceOffset = 0, freshOffset = sources;
+        foreach (AxisMap part in parts)
+        {
+            for (int i = 0; i < part.Size; i++)
+            {
+                foreach (Tap tap in part[i])
+                    taps.Add(tap with
+                    {
+                        Source = tap.Source < part.SourceSize ? tap.Source + sourceOffset : tap.Source - part.SourceSize + freshOffset,
+                    });
+                starts[++row] = taps.Count;
+            }
+
+            sourceOffset += part.SourceSize;
+            freshOffset += part.FreshSize;
+        }
+
+        return new AxisMap(sources, parts.Sum(p => p.FreshSize), starts, [.. taps]);
+    }
+
+    /// <summary>
+    /// The map of a product axis: outer index × inner index, row-major. A pair is fresh where either index is; pairs with a
+    /// fresh inner index come first, then those with a fresh outer one.
+    /// </summary>
+    public static AxisMap Kronecker(AxisMap outer, AxisMap inner)
+    {
+        int sources = checked(outer.SourceSize * inner.SourceSize);
+        int extendedInner = inner.SourceSize + inner.FreshSize;
+        int freshInner = outer.SourceSize * inner.FreshSize;
+        int fresh = checked(freshInner + outer.FreshSize * extendedInner);
+        var starts = new int[checked(outer.Size * inner.Size) + 1];
+        var taps = new List<Tap>(starts.Length);
+        int row = 0;
+        for (int o = 0; o < outer.Size; o++)
+        {
+            for (int i = 0; i < inner.Size; i++)
+            {
+                foreach (Tap a in outer[o])
+                {
+                    foreach (Tap b in inner[i])
+                    {
+                        int source = a.Source >= outer.SourceSize ? sources + freshInner + (a.Source - outer.SourceSize) * extendedInner + b.Source
+                            : b.Source >= inner.SourceSize ? sources + a.Source * inner.FreshSize + (b.Source - inner.SourceSize)
+                            : a.Source * inner.SourceSize + b.Source;
+                        taps.Add(new Tap(source, a.Weight * b.Weight));
+                    }
+                }
+
+                starts[++row] = taps.Count;
+            }
+        }
+
+        return new AxisMap(sources, fresh, starts, [.. taps]);
+    }
+
     private static void Accumulate(SortedDictionary<int, double> sums, int source, double weight)
     {
         sums.TryGetValue(source, out double sum);

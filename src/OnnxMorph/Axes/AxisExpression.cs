@@ -1,0 +1,111 @@
+using System.Collections.Immutable;
+
+namespace OnnxMorph.Axes;
+
+/// <summary>Why an axis may not change: the node (or graph input, output …) that forbids it, and its reason.</summary>
+public sealed record Pin(string Where, string Why)
+{
+    /// <inheritdoc/>
+    public override string ToString() => $"{Where}: {Why}";
+}
+
+/// <summary>
+/// A named part of axes whose size can change as one: the channels that a layer produces, the heads of an attention,
+/// the groups of a convolution. Every axis in the graph is an <see cref="AxisExpression"/> over spaces.
+/// </summary>
+public sealed class Space
+{
+    internal Space(int id, int size)
+    {
+        Id = id;
+        Size = size;
+    }
+
+    /// <summary>Number in order of creation; stable for the same graph.</summary>
+    public int Id { get; }
+
+    /// <summary>Size in the parent.</summary>
+    public int Size { get; }
+
+    /// <summary>Why the space is fixed; empty where it may change.</summary>
+    public IReadOnlyList<Pin> Pins => _pins;
+
+    /// <summary>
+    /// The smallest space of those that must be replicated by the same whole number, every channel equally often
+    /// (because a mean is taken over them); null where the space is free of such a tie.
+    /// </summary>
+    public Space? Uniform { get; internal set; }
+
+    /// <summary>Why new channels must be copies of old ones (a maximum is taken over them); null where they need not.</summary>
+    public Pin? CopiesOnly { get; internal set; }
+
+    /// <summary>What the space was found to be made of; null while it stands for itself.</summary>
+    internal AxisExpression? Binding { get; set; }
+
+    private readonly List<Pin> _pins = [];
+
+    // More reasons than a person reads would only cost memory in deep networks.
+    private const int PinsKept = 8;
+
+    internal bool AddPin(Pin pin)
+    {
+        bool first = _pins.Count == 0;
+        if (_pins.Count < PinsKept && !_pins.Contains(pin))
+            _pins.Add(pin);
+        return first;
+    }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"s{Id}[{Size}]";
+}
+
+/// <summary>
+/// What an axis is made of, outermost part first (row-major): a fixed size, a space, a product such as
+/// heads × head size, or a concatenation.
+/// </summary>
+public abstract record AxisExpression(long Size);
+
+/// <summary>An axis, or a part of one, that never changes; <paramref name="Pin"/> says why.</summary>
+public sealed record FixedAxis(long Size, Pin Pin) : AxisExpression(Size)
+{
+    /// <inheritdoc/>
+    public override string ToString() => $"{Size}";
+}
+
+/// <summary>
+/// A space, or its <paramref name="Dual"/>: the side of a weight that is contracted against the space. Values carry a
+/// space (a copied channel is copied); what is contracted against them carries the dual (its entries are split over copies).
+/// </summary>
+public sealed record SpaceAxis(Space Space, bool Dual) : AxisExpression(Space.Size)
+{
+    /// <inheritdoc/>
+    public override string ToString() => Dual ? $"{Space}*" : $"{Space}";
+}
+
+/// <summary>Parts multiplied: index = ((i₀·n₁ + i₁)·n₂ + i₂)….</summary>
+public sealed record ProductAxis(ImmutableArray<AxisExpression> Parts)
+    : AxisExpression(Parts.Aggregate(1L, (size, part) => size * part.Size))
+{
+    /// <inheritdoc/>
+    public bool Equals(ProductAxis? other) => other is not null && Parts.SequenceEqual(other.Parts);
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => Parts.Aggregate(17, HashCode.Combine);
+
+    /// <inheritdoc/>
+    public override string ToString() => $"({string.Join("×", Parts)})";
+}
+
+/// <summary>Parts one behind the other.</summary>
+public sealed record ConcatAxis(ImmutableArray<AxisExpression> Parts)
+    : AxisExpression(Parts.Sum(part => part.Size))
+{
+    /// <inheritdoc/>
+    public bool Equals(ConcatAxis? other) => other is not null && Parts.SequenceEqual(other.Parts);
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => Parts.Aggregate(31, HashCode.Combine);
+
+    /// <inheritdoc/>
+    public override string ToString() => $"({string.Join("+", Parts)})";
+}

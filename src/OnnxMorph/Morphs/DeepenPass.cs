@@ -1,0 +1,254 @@
+using System.Collections.Immutable;
+using OnnxMorph.Axes;
+using OnnxMorph.Graph;
+using OnnxMorph.Onnx;
+using OnnxMorph.Operators;
+using OnnxMorph.Weights;
+
+namespace OnnxMorph.Morphs;
+
+/// <summary>How a layer is made two.</summary>
+public enum DeepenMethod
+{
+    /// <summary>
+    /// G = Q·(QᵀG): the layer's weights are rotated by an orthogonal matrix and the new 1×1 layer rotates back, so that both
+    /// are dense (METHODS.md §2, closed form). Layers with one output channel a group get the identity form.
+    /// </summary>
+    ClosedForm,
+
+    /// <summary>The new layer is the identity: Dirac kernels, an identity matrix (Net2Deeper).</summary>
+    Identity,
+}
+
+/// <summary>
+/// Deepens layers: <c>G → F₁, φₐ, F₂</c> with F₂·F₁ = G. The activation between the halves starts as the identity and
+/// learns: a parametric ReLU whose slopes start at 1, or φₐ(x) = (1−a)·φ(x) + a·x with a = 1 for the network's own φ.
+/// All padding stays with the first half and the second has a 1×1 kernel or sees whole neighbourhoods, so that borders
+/// are kept too.
+/// </summary>
+public sealed class DeepenPass(Selector selector, int count, DeepenMethod method, ulong seed)
+{
+    /// <summary>Size of the kernel of a new depthwise layer: as small as sees its neighbours.</summary>
+    private const int DepthwiseKernel = 3;
+
+    /// <summary>Activations of one node that are smooth enough to be worth keeping as φ; the ReLU family gets PRelu.</summary>
+    private static readonly HashSet<string> s_ownActivations =
+        ["Celu", "Elu", "Gelu", "HardSigmoid", "HardSwish", "Mish", "Selu", "Sigmoid", "Softplus", "Softsign", "Swish", "Tanh"];
+
+    private static readonly HashSet<string> s_passedOver = ["BatchNormalization", "Add", "Identity", "Dropout", "InstanceNormalization", "LayerNormalization"];
+
+    /// <summary>One selected layer, with the constant that holds its weights where it can be rotated.</summary>
+    private sealed record Site(NodeAxes Axes, LinearLayer Layer, ElementType Type, Constant? Weight, int RotatedAxis);
+
+    /// <summary>Deepens the graph that <paramref name="analysis"/> describes, in place.</summary>
+    public StepReport Apply(AxisAnalysis analysis)
+    {
+        var report = new StepReport($"deepen {selector}={count} ({(method == DeepenMethod.ClosedForm ? "closed form" : "identity")})",
+            method == DeepenMethod.ClosedForm ? Exactness.Rounding : Exactness.BitExact);
+        var editor = new GraphEditor(analysis.Graph);
+        var sites = new List<Site>();
+        for (int n = 0; n < analysis.Graph.Nodes.Count; n++)
+        {
+            NodeProto node = analysis.Graph.Nodes[n];
+            if (!selector.Matches(node) || analysis.Node(n) is not { } axes || OperatorRules.For(node)?.AsLinear(axes) is not { } layer)
+                continue;
+            if (Refusal(analysis, axes, layer) is { } why)
+                report.Refused.Add(new Pin(ModelGraph.Describe(node), why));
+            else
+                sites.Add(FindWeight(analysis, axes, layer));
+        }
+
+        // A weight can be rotated when all who read it are deepened in the same way; the new layer is then shared as well.
+        foreach (var shared in sites.GroupBy(s => s.Weight is null ? (object)s : (s.Weight, s.RotatedAxis)))
+        {
+            Constant? weight = shared.First().Weight;
+            bool rotate = weight is not null && analysis.ConstantUses.Count(u => u.Constant == weight) == shared.Count();
+            if (rotate)
+                editor.Replace(weight!, Rotated(analysis, shared.First(), weight!));
+            var layers = new Inserted(analysis.Graph, editor);
+            foreach (Site site in shared)
+                report.Factorisations.Add(Insert(analysis.Graph, editor, layers, rotate ? site : site with { Weight = null }));
+        }
+
+        foreach (Factorisation factorisation in report.Factorisations)
+            report.Changes.Add(new Change(factorisation.Node, "layers", 1, 1 + count));
+        editor.Commit();
+        return report;
+    }
+
+    private static string? Refusal(AxisAnalysis analysis, NodeAxes axes, LinearLayer layer)
+    {
+        if (axes.Attribute("activation") is not null)
+            return "its activation is fused into it; export the model without fused nodes";
+        if (!analysis.Shapes.Type(axes.Node.Output[0]).IsScalable())
+            return $"its result is {analysis.Shapes.Type(axes.Node.Output[0])}, not floating-point";
+        return !axes.HasOutput(0) ? "ONNX Runtime does not know its shapes"
+            : axes.Out(0)[layer.OutputAxis].Size < 1 ? "it has no channels" : null;
+    }
+
+    private static long PerGroup(NodeAxes axes, LinearLayer layer) => axes.Out(0)[layer.OutputAxis].Size / layer.Groups;
+
+    // The weight seen through Identity and Transpose, and which of its axes holds the output channels.
+    private Site FindWeight(AxisAnalysis analysis, NodeAxes axes, LinearLayer layer)
+    {
+        ElementType type = analysis.Shapes.Type(axes.Node.Output[0]);
+        var none = new Site(axes, layer, type, null, 0);
+        // One channel a group leaves nothing to rotate; a transposed layer's groups do not lie along its output axis.
+        if (method != DeepenMethod.ClosedForm || PerGroup(axes, layer) < 2 || (layer.Transposed && layer.Groups > 1))
+            return none;
+        string value = axes.Node.Input[layer.WeightInput];
+        int axis = layer.WeightOutputAxis;
+        while (analysis.Graph.ConstantOf(value) is null)
+        {
+            if (analysis.Graph.Producer(value) is not { } producer || analysis.Graph.Uses(value).Count != 1
+                || analysis.Graph.Nodes[producer] is not { OpType: "Transpose" } transpose || analysis.Node(producer) is not { } moved)
+                return none;
+            axis = moved.IntList("perm") is { } order ? (int)order[axis] : moved.Rank(0) - 1 - axis;
+            value = transpose.Input[0];
+        }
+
+        Constant constant = analysis.Graph.ConstantOf(value)!;
+        return constant.Type.IsScalable() ? none with { Weight = constant, RotatedAxis = axis } : none;
+    }
+
+    // Every inserted layer rotates once more: with count layers the first half is Q_countᵀ … Q₁ᵀ·G.
+    private WeightExpression Rotated(AxisAnalysis analysis, Site site, Constant weight)
+    {
+        WeightExpression data = analysis.Graph.Model.Data(weight.Tensor);
+        for (int k = 0; k < count; k++)
+            data = new RotatedWeight(data, site.RotatedAxis, (int)site.Layer.Groups, RotationSeed(weight, k), transpose: true);
+        return data;
+    }
+
+    private ulong RotationSeed(Constant weight, int k) => Seeds.For(seed, $"rotation {weight.Name} {k}");
+
+    private Factorisation Insert(ModelGraph graph, GraphEditor editor, Inserted layers, Site site)
+    {
+        NodeProto node = site.Axes.Node;
+        string name = ModelGraph.NameOf(node), result = node.Output[0];
+        NodeProto? activation = FollowingActivation(graph, result);
+        string value = node.Output[0] = graph.NewName($"{result}_first");
+
+        // A rotated layer hands its bias to the last half, so that the rotation is undone before it is added.
+        string? bias = null;
+        if (site.Weight is not null && site.Layer.BiasInput >= 0 && node.Input.Count > site.Layer.BiasInput && node.Input[site.Layer.BiasInput].Length > 0)
+        {
+            bias = node.Input[site.Layer.BiasInput];
+            node.Input.RemoveAt(site.Layer.BiasInput);
+        }
+
+        var chain = new List<NodeProto>();
+        for (int k = count - 1; k >= 0; k--)
+        {
+            value = layers.Activation(chain, name, value, site, activation, k);
+            NodeProto second = layers.Second(name, value, site, site.Weight is { } weight ? RotationSeed(weight, k) : null, k);
+            if (k == 0 && bias is not null)
+                AddBias(second, node, bias, site.Layer);
+            second.Output.Add(k == 0 ? result : graph.NewName($"{result}_inner"));
+            value = second.Output[0];
+            chain.Add(second);
+        }
+
+        editor.InsertAfter(node, chain);
+        return new Factorisation(name, site.Weight is null ? "identity" : "rotation", [name, .. chain.Select(c => c.Name)]);
+    }
+
+    private static void AddBias(NodeProto second, NodeProto first, string bias, LinearLayer layer)
+    {
+        second.Input.Add(bias);
+        // Gemm's beta scales the bias, which has moved.
+        if (layer.SpatialAxes == 0 && first.Attribute.FirstOrDefault(a => a.Name == "beta") is { } beta)
+            second.Attribute.Add(beta.Clone());
+    }
+
+    // The first activation that the layer's result runs into, through norms and sums.
+    private static NodeProto? FollowingActivation(ModelGraph graph, string value)
+    {
+        for (int steps = 0; steps < 8; steps++)
+        {
+            var readers = graph.Uses(value).Select(u => graph.Nodes[u.Node]).ToList();
+            if (readers.FirstOrDefault(r => s_ownActivations.Contains(r.OpType) && r.Input.Count == 1) is { } found)
+                return found;
+            if (readers.FirstOrDefault(r => s_passedOver.Contains(r.OpType)) is not { } next)
+                return null;
+            value = next.Output[0];
+        }
+
+        return null;
+    }
+
+    /// <summary>The nodes and weights that are put behind layers; layers that share a weight share these.</summary>
+    private sealed class Inserted(ModelGraph graph, GraphEditor editor)
+    {
+        private readonly Dictionary<string, string> _weights = [];
+
+        private string Weight(string key, string hint, Func<WeightExpression> make)
+        {
+            if (!_weights.TryGetValue(key, out string? name))
+                _weights[key] = name = editor.AddInitializer(hint, make());
+            return name;
+        }
+
+        public NodeProto Second(string name, string input, Site site, ulong? rotation, int k)
+        {
+            LinearLayer layer = site.Layer;
+            AxisExpression channelAxis = site.Axes.Out(0)[layer.OutputAxis];
+            long channels = channelAxis.Size, perGroup = channels / layer.Groups;
+            ElementType type = site.Type;
+            bool convolution = site.Axes.Node.OpType.StartsWith("Conv");
+            bool gemm = site.Axes.Node.OpType == "Gemm";
+            var node = new NodeProto { OpType = convolution ? "Conv" : gemm ? "Gemm" : "MatMul", Name = graph.NewName($"{name}_second") };
+            int kernel = rotation is null && perGroup == 1 ? DepthwiseKernel : 1;
+            ImmutableArray<long> shape = convolution ? [channels, perGroup, .. Enumerable.Repeat((long)kernel, layer.SpatialAxes)] : [channels, channels];
+            string weight = Weight($"second {k}", $"{name}_second_weight", () =>
+            {
+                var dirac = new DiracWeight(type, shape);
+                // MatMul multiplies from the right: its matrix is Qᵀ, which Gemm and convolutions write as Q.
+                return rotation is { } q ? new RotatedWeight(dirac, 0, (int)layer.Groups, q, transpose: !convolution && !gemm) : dirac;
+            });
+            node.Input.AddRange([input, weight]);
+            if (gemm)
+                GraphEditor.SetInt(node, "transB", 1);
+            if (convolution)
+            {
+                GraphEditor.SetInts(node, "kernel_shape", Enumerable.Repeat((long)kernel, layer.SpatialAxes));
+                GraphEditor.SetInts(node, "pads", Enumerable.Repeat((long)(kernel / 2), 2 * layer.SpatialAxes));
+                GraphEditor.SetInt(node, "group", layer.Groups);
+            }
+
+            return node;
+        }
+
+        /// <summary>Adds the activation that starts as the identity, and gives the value that it makes.</summary>
+        public string Activation(List<NodeProto> chain, string name, string input, Site site, NodeProto? own, int k)
+        {
+            ElementType type = site.Type;
+            long channels = site.Axes.Out(0)[site.Layer.OutputAxis].Size;
+            int following = site.Axes.Out(0).Length - 1 - site.Layer.OutputAxis;
+            ImmutableArray<long> shape = [channels, .. Enumerable.Repeat(1L, following)];
+            if (own is null)
+            {
+                string slope = Weight($"slope {k}", $"{name}_slope", () => new FilledWeight(type, shape, Fill.Constant(1)));
+                return Add("PRelu", [input, slope]);
+            }
+
+            string share = Weight($"share {k}", $"{name}_linear_share", () => new FilledWeight(type, shape, Fill.Constant(1)));
+            string one = Weight("one", $"{name}_one", () => new FilledWeight(type, [1], Fill.Constant(1)));
+            string activated = Add(own.OpType, [input], own);
+            string rest = Add("Sub", [one, share]);
+            return Add("Add", [Add("Mul", [rest, activated]), Add("Mul", [share, input])]);
+
+            string Add(string op, string[] inputs, NodeProto? like = null)
+            {
+                var node = new NodeProto { OpType = op, Name = graph.NewName($"{name}_{op.ToLowerInvariant()}"), Domain = like?.Domain ?? "" };
+                if (like is null || !like.HasDomain)
+                    node.ClearDomain();
+                node.Input.AddRange(inputs);
+                node.Attribute.AddRange(like?.Attribute.Select(a => a.Clone()) ?? []);
+                node.Output.Add(graph.NewName($"{name}_{op.ToLowerInvariant()}_output"));
+                chain.Add(node);
+                return node.Output[0];
+            }
+        }
+    }
+}

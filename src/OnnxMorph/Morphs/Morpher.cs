@@ -1,0 +1,122 @@
+using OnnxMorph.Axes;
+using OnnxMorph.Graph;
+using OnnxMorph.Onnx;
+using OnnxMorph.Operators;
+using OnnxMorph.Shapes;
+
+namespace OnnxMorph.Morphs;
+
+/// <summary>One step of a morph: a pass with its options.</summary>
+/// <param name="Name">The step as the user wrote it.</param>
+/// <param name="Apply">Changes the analysed graph in place and reports.</param>
+public sealed record MorphStep(string Name, Func<AxisAnalysis, StepReport> Apply);
+
+/// <summary>A morphed model with what was done to it.</summary>
+/// <param name="Child">The child.</param>
+/// <param name="Steps">A report for each step.</param>
+/// <param name="Relations">For each value of the parent with a changed axis, its relation to the child over all steps.</param>
+public sealed record MorphResult(OnnxModel Child, IReadOnlyList<StepReport> Steps, IReadOnlyDictionary<string, AxisMap?[]> Relations);
+
+/// <summary>
+/// Carries out morph steps in order. Every step sees the graph that the one before left, analysed anew; its result is
+/// checked before the next begins: ONNX Runtime must find, for every value, the sizes that the step's maps promise.
+/// </summary>
+public static class Morpher
+{
+    // Every retry pins at least one more space, so this many is far more than any network needs.
+    private const int MostRetries = 200;
+
+    /// <summary>Morphs a copy of <paramref name="parent"/>.</summary>
+    /// <exception cref="UnreadableModelException">ONNX Runtime does not load the model.</exception>
+    public static MorphResult Morph(OnnxModel parent, IReadOnlyList<MorphStep> steps, CancellationToken cancellation = default)
+    {
+        OnnxModel model = parent;
+        ShapeTable shapes = ShapeEvaluator.Evaluate(model);
+        var reports = new List<StepReport>();
+        var relations = new Dictionary<string, AxisMap?[]>();
+        var original = new HashSet<string>(shapes.Values);
+        foreach (MorphStep step in steps)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            (model, shapes, StepReport report) = Run(step, model, shapes, cancellation);
+            reports.Add(report);
+            foreach ((string value, AxisMap?[] maps) in report.Relations)
+                if (original.Contains(value))
+                    relations[value] = relations.TryGetValue(value, out AxisMap?[]? before)
+                        ? [.. maps.Select((map, axis) => map is null ? before[axis] : before[axis] is { } b ? map.After(b) : map)]
+                        : maps;
+        }
+
+        return new MorphResult(model, reports, relations);
+    }
+
+    private static (OnnxModel, ShapeTable, StepReport) Run(MorphStep step, OnnxModel model, ShapeTable shapes, CancellationToken cancellation)
+    {
+        var pinned = new Dictionary<int, Pin>();
+        for (int retry = 0; ; retry++)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            OnnxModel child = model.Clone();
+            AxisAnalysis analysis = AxisAnalysis.Of(new ModelGraph(child), shapes);
+            foreach ((int node, Pin reason) in pinned)
+                PinNode(analysis, node, reason);
+            StepReport report;
+            try
+            {
+                report = step.Apply(analysis);
+            }
+            catch (PatchRefusedException refused) when (retry < MostRetries)
+            {
+                pinned[refused.Node] = refused.Pin;
+                continue;
+            }
+
+            ShapeTable after;
+            try
+            {
+                after = ShapeEvaluator.Evaluate(child);
+            }
+            catch (UnreadableModelException e)
+            {
+                throw new InvalidOperationException($"Step '{step.Name}' made a graph that ONNX Runtime does not take: {e.Message}", e);
+            }
+
+            if (Broken(new ModelGraph(model), shapes, after, report) is not { } broken)
+                return (child, after, report);
+            if (retry >= MostRetries || !pinned.TryAdd(broken.Node, broken.Reason))
+                throw new InvalidOperationException($"Step '{step.Name}' breaks a promise: {broken.Reason}.");
+        }
+    }
+
+    private static void PinNode(AxisAnalysis analysis, int node, Pin reason)
+    {
+        if (analysis.Node(node) is not { } axes)
+            return;
+        foreach (AxisExpression axis in axes.Inputs.Concat(axes.Outputs).SelectMany(all => all ?? []))
+            analysis.Solver.Pin(axis, reason);
+        // What was pinned now may have held a family of uniform spaces together.
+        analysis.Solver.Settle();
+    }
+
+    // The first node whose result has other sizes than the maps promise.
+    private static (int Node, Pin Reason)? Broken(ModelGraph parent, ShapeTable before, ShapeTable after, StepReport report)
+    {
+        for (int n = 0; n < parent.Nodes.Count; n++)
+        {
+            foreach (string value in parent.Nodes[n].Output)
+            {
+                if (before.Dims(value) is not { } dims || after.Dims(value) is not { } found
+                    || before.Ints(value) is not null || parent.ConstantOf(value) is not null)
+                    continue;
+                long[] promised = report.Sizes.GetValueOrDefault(value) ?? dims;
+                if (!found.SequenceEqual(promised))
+                {
+                    return (n, new Pin(ModelGraph.Describe(parent.Nodes[n]),
+                        $"its result would have sizes {string.Join('×', found)} instead of {string.Join('×', promised)}"));
+                }
+            }
+        }
+
+        return null;
+    }
+}

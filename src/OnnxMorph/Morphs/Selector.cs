@@ -1,0 +1,41 @@
+using System.IO.Enumeration;
+using OnnxMorph.Graph;
+using OnnxMorph.Onnx;
+
+namespace OnnxMorph.Morphs;
+
+/// <summary>Which layers a step is for: a glob over node names; <c>*</c> is every layer that takes the change.</summary>
+public sealed class Selector
+{
+    private readonly string _pattern;
+
+    private Selector(string text, string pattern)
+    {
+        Text = text;
+        _pattern = pattern;
+    }
+
+    /// <summary>The selector as the user wrote it.</summary>
+    public string Text { get; }
+
+    /// <summary>Reads a selector.</summary>
+    /// <exception cref="UsageException">The selector is empty or of an unknown kind.</exception>
+    public static Selector Parse(string text)
+    {
+        int colon = text.IndexOf(':');
+        string kind = colon < 0 ? "layers" : text[..colon];
+        string pattern = kind == "layers" && colon >= 0 ? text[(colon + 1)..] : text;
+        if (kind == "blocks")
+            throw new UsageException($"'{text}' selects blocks, and this step works on layers: give a glob over node names, such as '*'.");
+        if (pattern.Length == 0)
+            throw new UsageException("A selector is empty: give a glob over node names, such as '*'.");
+        return new Selector(text, pattern);
+    }
+
+    /// <summary>Whether the selector names a node.</summary>
+    public bool Matches(NodeProto node) =>
+        FileSystemName.MatchesSimpleExpression(_pattern, ModelGraph.NameOf(node), ignoreCase: false);
+
+    /// <inheritdoc/>
+    public override string ToString() => Text;
+}

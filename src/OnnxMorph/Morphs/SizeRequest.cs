@@ -1,0 +1,42 @@
+using System.Globalization;
+
+namespace OnnxMorph.Morphs;
+
+/// <summary>A size as users write it: <c>96</c>, <c>x1.5</c> or <c>+2</c>.</summary>
+public readonly record struct SizeRequest
+{
+    private readonly char _kind;
+    private readonly double _number;
+
+    private SizeRequest(char kind, double number)
+    {
+        _kind = kind;
+        _number = number;
+    }
+
+    /// <summary>Reads a size.</summary>
+    /// <exception cref="UsageException">The text is not a size.</exception>
+    public static SizeRequest Parse(string text)
+    {
+        char kind = text.Length > 0 && text[0] is 'x' or '+' ? text[0] : '=';
+        string digits = kind == '=' ? text : text[1..];
+        bool valid = kind == 'x'
+            ? double.TryParse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double number) && number >= 1
+            : double.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out number) && number >= 1;
+        return valid && number <= int.MaxValue
+            ? new SizeRequest(kind, number)
+            : throw new UsageException($"'{text}' is not a size: write a number such as 96, a factor of at least 1 such as x1.5, or an increase such as +2.");
+    }
+
+    /// <summary>The size that is asked for where the size is <paramref name="current"/> now; halves are rounded up.</summary>
+    public long Apply(long current) => _kind switch
+    {
+        'x' => checked((long)Math.Floor(current * _number + 0.5)),
+        '+' => current + (long)_number,
+        _ => (long)_number,
+    };
+
+    /// <inheritdoc/>
+    public override string ToString() =>
+        _kind == '=' ? _number.ToString(CultureInfo.InvariantCulture) : string.Create(CultureInfo.InvariantCulture, $"{_kind}{_number}");
+}

@@ -1,0 +1,53 @@
+using OnnxMorph.Axes;
+
+namespace OnnxMorph.Morphs;
+
+/// <summary>How exactly a change keeps the function.</summary>
+public enum Exactness
+{
+    /// <summary>The same bits, as long as the runtime sums in the same order.</summary>
+    BitExact,
+
+    /// <summary>Equal in exact arithmetic; the results differ by rounding.</summary>
+    Rounding,
+}
+
+/// <summary>One change that a step made: the layer or space, and its size before and after.</summary>
+public sealed record Change(string Where, string What, long Before, long After);
+
+/// <summary>What one step did, what it refused and why, and the relations that it established.</summary>
+public sealed class StepReport(string step, Exactness exactness)
+{
+    /// <summary>The step as the user wrote it.</summary>
+    public string Step { get; } = step;
+
+    /// <summary>The class of exactness that the step keeps.</summary>
+    public Exactness Exactness { get; } = exactness;
+
+    /// <summary>What was changed.</summary>
+    public List<Change> Changes { get; } = [];
+
+    /// <summary>What was selected and not changed: the layer and the reason.</summary>
+    public List<Pin> Refused { get; } = [];
+
+    /// <summary>What a user should know: sizes that were rounded, weights that are no longer shared.</summary>
+    public List<string> Notes { get; } = [];
+
+    /// <summary>For each value with a changed axis its relation child = E·parent + F·free, axis by axis.</summary>
+    public Dictionary<string, AxisMap?[]> Relations { get; } = [];
+
+    /// <summary>Sizes that the step promises for values whose sizes it changes.</summary>
+    public Dictionary<string, long[]> Sizes { get; } = [];
+
+    /// <summary>Layers that were replaced by a chain which computes the same.</summary>
+    public List<Factorisation> Factorisations { get; } = [];
+
+    /// <summary>Kernels that were padded with zeros.</summary>
+    public List<KernelPadding> Kernels { get; } = [];
+}
+
+/// <summary>A layer that became several: the parent's node, and the child's nodes in order.</summary>
+public sealed record Factorisation(string Node, string Form, IReadOnlyList<string> Child);
+
+/// <summary>A kernel grown with zeros: taps before and after, one for each spatial axis.</summary>
+public sealed record KernelPadding(string Node, IReadOnlyList<int> Before, IReadOnlyList<int> After);

@@ -1,0 +1,397 @@
+using OnnxMorph.Axes;
+
+namespace OnnxMorph.Operators;
+
+/// <summary>Reshape and Flatten: the same elements in the same order, under other axes.</summary>
+internal sealed class ReshapeRule : OperatorRule
+{
+    public override IEnumerable<string> Operators => ["Reshape", "Flatten"];
+
+    public override bool MovesElements => true;
+
+    public override void Tie(NodeAxes node)
+    {
+        long[] dims = node.OutputDims(0)!;
+        const string Uneven = "it cuts axes where their parts do not end";
+        AxisExpression rest = node.Solver.Resolve(AxisSolver.Product(node.In(0)));
+        var axes = new AxisExpression[dims.Length];
+        for (int axis = 0; axis < dims.Length; axis++)
+        {
+            if (dims[axis] == 1)
+            {
+                axes[axis] = node.Fixed(1, "an axis of size 1");
+                continue;
+            }
+
+            if (node.Solver.Factor(rest, dims[axis], node.Reason(Uneven)) is not { } factors)
+            {
+                node.PinInput(0, Uneven);
+                for (int done = 0; done < axis; done++)
+                    node.Pin(axes[done], Uneven);
+                node.SetOut(0, dims.Select(size => node.Fixed(size, Uneven)));
+                return;
+            }
+
+            axes[axis] = factors.Outer;
+            rest = node.Solver.Resolve(factors.Inner);
+        }
+
+        node.SetOut(0, axes.Select(node.Solver.Resolve));
+        if (node.Has(1))
+            node.In(1);
+    }
+
+    public override void Patch(NodePatch patch)
+    {
+        NodeAxes node = patch.Axes;
+        if (node.Node.OpType == "Flatten")
+            return;
+        if (node.Ints(1) is not { } target)
+            throw patch.Refuse("its target shape is computed from data");
+        bool zeroCopies = node.Int("allowzero", 0) == 0;
+        AxisExpression[] input = node.In(0), output = node.Out(0);
+        patch.FollowSizes(1, target, j => target[j] == -1
+            || (target[j] == 0 && zeroCopies && patch.NewSize(input[j]) == patch.NewSize(output[j])));
+    }
+}
+
+/// <summary>Transpose.</summary>
+internal sealed class TransposeRule : OperatorRule
+{
+    public override IEnumerable<string> Operators => ["Transpose"];
+
+    public override bool MovesElements => true;
+
+    public override void Tie(NodeAxes node)
+    {
+        AxisExpression[] axes = node.In(0);
+        long[] order = node.IntList("perm") ?? [.. Enumerable.Range(0, axes.Length).Reverse().Select(i => (long)i)];
+        node.SetOut(0, order.Select(axis => axes[axis]));
+    }
+}
+
+/// <summary>Squeeze and Unsqueeze: axes of size 1 come and go.</summary>
+internal sealed class SqueezeRule : OperatorRule
+{
+    public override IEnumerable<string> Operators => ["Squeeze", "Unsqueeze"];
+
+    public override bool MovesElements => true;
+
+    public override void Tie(NodeAxes node)
+    {
+        AxisExpression[] axes = node.In(0);
+        long[] dims = node.OutputDims(0)!;
+        long[]? listed = node.IntList("axes") ?? node.Ints(1);
+        bool squeeze = node.Node.OpType == "Squeeze";
+        if (listed is null && (!squeeze || node.Node.Input.Count > 1))
+        {
+            node.PinInput(0, "which axes it changes is computed from data");
+            return;
+        }
+
+        int rank = squeeze ? axes.Length : dims.Length;
+        var changed = (listed?.Select(a => NodeAxes.Normalize(a, rank)) ?? Enumerable.Range(0, rank).Where(i => axes[i].Size == 1)).ToHashSet();
+        var kept = new Queue<AxisExpression>(axes);
+        node.SetOut(0, squeeze
+            ? axes.Where((_, i) => !changed.Contains(i))
+            : Enumerable.Range(0, rank).Select(i => changed.Contains(i) ? node.Fixed(1, "an axis of size 1") : kept.Dequeue()));
+    }
+}
+
+/// <summary>Expand: axes of size 1 are repeated.</summary>
+internal sealed class ExpandRule : OperatorRule
+{
+    public override IEnumerable<string> Operators => ["Expand"];
+
+    public override void Tie(NodeAxes node)
+    {
+        AxisExpression[] axes = node.In(0);
+        long[] dims = node.OutputDims(0)!;
+        node.SetOut(0, dims.Select((size, axis) =>
+        {
+            int own = axis - (dims.Length - axes.Length);
+            return own >= 0 && axes[own].Size == size ? axes[own]
+                : node.IsSymbolic(0, axis) ? node.Fixed(size, "its size depends on the caller's")
+                : node.Solver.Fresh(size, node.Reason("an axis of size 1"));
+        }));
+        node.In(1);
+    }
+
+    public override void Patch(NodePatch patch)
+    {
+        if (patch.Axes.Ints(1) is { } target && target.Length == patch.Axes.Out(0).Length)
+            patch.FollowSizes(1, target, j => target[j] == 1);
+        else if (patch.Axes.Out(0).Any(a => patch.NewSize(a) != a.Size))
+            throw patch.Refuse("its target shape cannot be followed");
+    }
+}
+
+/// <summary>Tile: an axis repeated as a whole is a fixed number times the axis.</summary>
+internal sealed class TileRule : OperatorRule
+{
+    public override IEnumerable<string> Operators => ["Tile"];
+
+    public override void Tie(NodeAxes node)
+    {
+        AxisExpression[] axes = node.In(0);
+        long[] dims = node.OutputDims(0)!;
+        node.In(1);
+        node.SetOut(0, axes.Select((axis, i) => dims[i] == axis.Size ? axis
+            : axis.Size == 0 ? node.Fixed(dims[i], "an empty axis")
+            : AxisSolver.Product([node.Fixed(dims[i] / axis.Size, "its repeats are fixed"), axis])));
+    }
+}
+
+/// <summary>DepthToSpace and SpaceToDepth: blocks of positions are a fixed factor of the channels.</summary>
+internal sealed class PixelShuffleRule : OperatorRule
+{
+    public override IEnumerable<string> Operators => ["DepthToSpace", "SpaceToDepth"];
+
+    public override void Tie(NodeAxes node)
+    {
+        AxisExpression[] axes = node.In(0);
+        long[] dims = node.OutputDims(0)!;
+        long block = node.Int("blocksize", 1);
+        Pin reason = node.Reason("its blocks of positions are fixed");
+        for (int axis = 2; axis < axes.Length; axis++)
+            node.Pin(axes[axis], "it moves positions into channels");
+        AxisExpression channels;
+        if (node.Node.OpType == "SpaceToDepth")
+            channels = AxisSolver.Product([new FixedAxis(block * block, reason), axes[1]]);
+        else
+        {
+            bool channelsFirst = node.Text("mode") == "CRD";
+            long depth = axes[1].Size / (block * block);
+            if (node.Solver.Factor(axes[1], channelsFirst ? depth : block * block, reason) is not { } factors)
+            {
+                node.PinInput(0, "its channels do not divide into its blocks");
+                return;
+            }
+
+            node.Pin(channelsFirst ? factors.Inner : factors.Outer, "its blocks of positions are fixed");
+            channels = node.Solver.Resolve(channelsFirst ? factors.Outer : factors.Inner);
+        }
+
+        node.SetOut(0, [node.In(0, 0), channels, .. dims.Skip(2).Select(size => node.Fixed(size, "a spatial size"))]);
+    }
+}
+
+/// <summary>Concat: the direct sum of its inputs along one axis.</summary>
+internal sealed class ConcatRule : OperatorRule
+{
+    public override IEnumerable<string> Operators => ["Concat"];
+
+    public override void Tie(NodeAxes node)
+    {
+        int rank = node.Rank(0), along = NodeAxes.Normalize(node.Int("axis", 0), rank);
+        AxisExpression[] axes = node.In(0);
+        for (int input = 1; input < node.Node.Input.Count; input++)
+            for (int axis = 0; axis < rank; axis++)
+                if (axis != along)
+                    node.Tie(axes[axis], node.In(input, axis));
+        axes = node.In(0);
+        axes[along] = AxisSolver.Concat(Enumerable.Range(0, node.Node.Input.Count).Select(i => node.In(i, along)));
+        node.SetOut(0, axes);
+    }
+}
+
+/// <summary>Split: an axis cut into parts.</summary>
+internal sealed class SplitRule : OperatorRule
+{
+    public override IEnumerable<string> Operators => ["Split"];
+
+    private static int Along(NodeAxes node) => NodeAxes.Normalize(node.Int("axis", 0), node.Rank(0));
+
+    public override void Tie(NodeAxes node)
+    {
+        int along = Along(node);
+        const string Uneven = "it cuts the axis where its parts do not end";
+        AxisExpression rest = node.In(0, along);
+        for (int output = 0; output < node.Node.Output.Count; output++)
+        {
+            AxisExpression[] axes = node.In(0);
+            if (!node.HasOutput(output) || node.Solver.SplitAt(rest, node.OutputDims(output)![along], node.Reason(Uneven)) is not { } halves)
+            {
+                node.Pin(node.In(0, along), Uneven);
+                node.Pin(rest, Uneven);
+                for (int other = 0; other < node.Node.Output.Count; other++)
+                    if (node.HasOutput(other))
+                        node.SetOut(other, axes.Select((a, i) => i == along ? node.Fixed(node.OutputDims(other)![along], Uneven) : a));
+                return;
+            }
+
+            axes[along] = halves.Head;
+            node.SetOut(output, axes);
+            rest = node.Solver.Resolve(halves.Tail);
+        }
+    }
+
+    public override void Patch(NodePatch patch)
+    {
+        NodeAxes node = patch.Axes;
+        int along = Along(node), outputs = node.Node.Output.Count;
+        long[] old = [.. Enumerable.Range(0, outputs).Select(i => node.Out(i)[along].Size)];
+        long[] sizes = [.. Enumerable.Range(0, outputs).Select(i => patch.NewSize(node.Out(i)[along]))];
+        if (sizes.SequenceEqual(old))
+            return;
+        if (node.Node.Input.Count > 1 && node.Node.Input[1].Length > 0)
+            patch.OverrideInput(1, [.. sizes.Select((size, i) => size == old[i] ? null : (long?)size)]);
+        else if (node.IntList("split") is not null)
+            patch.SetInts("split", sizes);
+        else if (sizes.Distinct().Count() > 1)
+            throw patch.Refuse("it splits evenly and its parts would differ");
+    }
+}
+
+/// <summary>Slice: a range of an axis.</summary>
+internal sealed class SliceRule : OperatorRule
+{
+    public override IEnumerable<string> Operators => ["Slice"];
+
+    // Starts, ends, axes and steps are inputs 1 to 4 from operator set 10 on, attributes before.
+    private static (long[]? Starts, long[]? Ends, long[]? Axes, long[]? Steps) Ranges(NodeAxes node) => node.Opset < 10
+        ? (node.IntList("starts"), node.IntList("ends"), node.IntList("axes"), null)
+        : (node.Ints(1), node.Ints(2), node.Ints(3), node.Ints(4));
+
+    private static (long Start, long Length) Normalize(long start, long end, long size)
+    {
+        start = Math.Clamp(start < 0 ? start + size : start, 0, size);
+        end = Math.Clamp(end < 0 ? end + size : end, 0, size);
+        return (start, Math.Max(end - start, 0));
+    }
+
+    public override void Tie(NodeAxes node)
+    {
+        AxisExpression[] axes = node.In(0);
+        long[] dims = node.OutputDims(0)!;
+        (long[]? starts, long[]? ends, long[]? listed, long[]? steps) = Ranges(node);
+        if (starts is null || ends is null || (listed is null && node.Opset >= 10 && node.Node.Input.Count > 3 && node.Node.Input[3].Length > 0))
+        {
+            for (int axis = 0; axis < axes.Length; axis++)
+                if (dims[axis] != axes[axis].Size)
+                    node.Pin(axes[axis], "its range is computed from data");
+            node.SetOut(0, axes.Select((a, i) => dims[i] == a.Size && starts is not null ? a : node.Fixed(dims[i], "its range is computed from data")));
+            if (starts is null || ends is null)
+                node.PinInput(0, "its range is computed from data");
+            return;
+        }
+
+        for (int k = 0; k < starts.Length; k++)
+        {
+            int axis = NodeAxes.Normalize(listed?[k] ?? k, axes.Length);
+            AxisExpression whole = axes[axis];
+            long step = steps?[k] ?? 1;
+            Pin reason = node.Reason("it cuts the axis where its parts do not end");
+            (long start, long length) = Normalize(starts[k], ends[k], whole.Size);
+            if (step == 1 && length == whole.Size)
+                continue;
+            if (step == 1 && node.Solver.SplitAt(whole, start, reason) is { } head
+                && node.Solver.SplitAt(head.Tail, length, reason) is { } middle)
+            {
+                axes[axis] = node.Solver.Resolve(middle.Head);
+                continue;
+            }
+
+            node.Pin(whole, step == 1 ? reason.Why : "it takes every so many elements");
+            axes[axis] = node.Fixed(dims[axis], reason.Why);
+        }
+
+        node.SetOut(0, axes);
+    }
+
+    public override void Patch(NodePatch patch)
+    {
+        NodeAxes node = patch.Axes;
+        (long[]? starts, long[]? ends, long[]? listed, _) = Ranges(node);
+        if (starts is null || ends is null)
+            return;
+        AxisExpression[] axes = node.In(0);
+        var newStarts = new long?[starts.Length];
+        var newEnds = new long?[ends.Length];
+        for (int k = 0; k < starts.Length; k++)
+        {
+            AxisExpression whole = axes[NodeAxes.Normalize(listed?[k] ?? k, axes.Length)];
+            if (patch.NewSize(whole) == whole.Size && !node.Solver.FreeLeaves(whole).Any())
+                continue;
+            (long start, long length) = Normalize(starts[k], ends[k], whole.Size);
+            if (length == whole.Size && ends[k] >= whole.Size)
+            {
+                if (ends[k] < patch.NewSize(whole))
+                    newEnds[k] = patch.NewSize(whole);
+                continue;
+            }
+
+            Pin reason = node.Reason("");
+            if (node.Solver.SplitAt(whole, start, reason) is not { } head || node.Solver.SplitAt(head.Tail, length, reason) is not { } middle)
+                continue;
+            long from = patch.NewSize(head.Head), to = from + patch.NewSize(middle.Head);
+            // An end beyond the axis still means "to the end".
+            bool toEnd = ends[k] >= whole.Size && ends[k] >= patch.NewSize(whole);
+            if (from != starts[k] && !(starts[k] < 0 && patch.NewSize(whole) + starts[k] == from))
+                newStarts[k] = from;
+            if (to != ends[k] && !toEnd && !(ends[k] < 0 && patch.NewSize(whole) + ends[k] == to))
+                newEnds[k] = to;
+        }
+
+        if (node.Opset >= 10)
+        {
+            patch.OverrideInput(1, newStarts);
+            patch.OverrideInput(2, newEnds);
+            return;
+        }
+
+        if (newStarts.Any(s => s is not null))
+            patch.SetInts("starts", [.. starts.Select((s, k) => newStarts[k] ?? s)]);
+        if (newEnds.Any(e => e is not null))
+            patch.SetInts("ends", [.. ends.Select((e, k) => newEnds[k] ?? e)]);
+    }
+}
+
+/// <summary>Gather: rows of a table; the indexed axis is fixed.</summary>
+internal sealed class GatherRule : OperatorRule
+{
+    public override IEnumerable<string> Operators => ["Gather"];
+
+    public override void Tie(NodeAxes node)
+    {
+        AxisExpression[] axes = node.In(0);
+        int along = NodeAxes.Normalize(node.Int("axis", 0), axes.Length);
+        node.Pin(axes[along], "it picks indices along this axis");
+        AxisExpression[] indices = node.In(1);
+        foreach (AxisExpression axis in indices)
+            node.Pin(axis, "its indices");
+        node.SetOut(0, [.. axes.Take(along), .. indices, .. axes.Skip(along + 1)]);
+    }
+}
+
+/// <summary>Pad: axes that are padded get fixed parts in front and behind.</summary>
+internal sealed class PadRule : OperatorRule
+{
+    public override IEnumerable<string> Operators => ["Pad"];
+
+    public override void Tie(NodeAxes node)
+    {
+        AxisExpression[] axes = node.In(0);
+        long[] dims = node.OutputDims(0)!;
+        long[]? pads = node.IntList("pads") ?? node.IntList("paddings") ?? node.Ints(1);
+        for (int input = 1; input < node.Node.Input.Count; input++)
+            if (node.Has(input))
+                node.In(input);
+        bool constant = (node.Text("mode") ?? "constant") == "constant";
+        bool perAxis = pads is not null && pads.Length == 2 * axes.Length;
+        node.SetOut(0, axes.Select((axis, i) =>
+        {
+            if (perAxis && pads![i] == 0 && pads[i + axes.Length] == 0)
+                return axis;
+            if (constant && perAxis && pads![i] >= 0 && pads[i + axes.Length] >= 0)
+            {
+                const string Why = "padding that the parent does not know";
+                return AxisSolver.Concat([node.Fixed(pads[i], Why), axis, node.Fixed(pads[i + axes.Length], Why)]);
+            }
+
+            // Pads that are computed, listed for some axes, negative or mirrored: an axis whose size stays is taken as padded too.
+            node.Pin(axis, "it pads this axis");
+            return node.Fixed(dims[i], "it pads this axis");
+        }));
+    }
+}

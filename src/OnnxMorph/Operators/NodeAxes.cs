@@ -1,0 +1,167 @@
+using System.Text;
+using OnnxMorph.Axes;
+using OnnxMorph.Graph;
+using OnnxMorph.Onnx;
+
+namespace OnnxMorph.Operators;
+
+/// <summary>
+/// One node with the axes of its inputs and outputs, as operator rules see it: sizes, constants and attributes to read,
+/// and the few statements that a rule can make about axes.
+/// </summary>
+public sealed class NodeAxes
+{
+    private readonly AxisAnalysis _analysis;
+    private readonly AxisExpression[]?[] _inputs;
+    private readonly AxisExpression[]?[] _outputs;
+    private readonly HashSet<(int Input, int Axis)> _seen = [];
+
+    internal NodeAxes(AxisAnalysis analysis, int index, AxisExpression[]?[] inputs)
+    {
+        _analysis = analysis;
+        Index = index;
+        Node = analysis.Graph.Nodes[index];
+        _inputs = inputs;
+        _outputs = new AxisExpression[]?[Node.Output.Count];
+    }
+
+    /// <summary>The node.</summary>
+    public NodeProto Node { get; }
+
+    /// <summary>Its number in the graph.</summary>
+    public int Index { get; }
+
+    /// <summary>The solver that all nodes share.</summary>
+    public AxisSolver Solver => _analysis.Solver;
+
+    /// <summary>Version of the operator set that the node's operator comes from.</summary>
+    public int Opset => _analysis.Graph.Opset(Node.Domain);
+
+    /// <summary>Whether input <paramref name="input"/> is given and its sizes are known.</summary>
+    public bool Has(int input) => input < _inputs.Length && _inputs[input] is not null;
+
+    /// <summary>Whether output <paramref name="output"/> exists and its sizes are known.</summary>
+    public bool HasOutput(int output) => output < Node.Output.Count && Node.Output[output].Length > 0 && OutputDims(output) is not null;
+
+    /// <summary>Number of axes of an input.</summary>
+    public int Rank(int input) => _inputs[input]!.Length;
+
+    /// <summary>Sizes of an output at the sizes that shapes were evaluated with; null where unknown.</summary>
+    public long[]? OutputDims(int output) => _analysis.Shapes.Dims(Node.Output[output]);
+
+    /// <summary>What axis <paramref name="axis"/> of an input is made of; negative axes count from the end.</summary>
+    public AxisExpression In(int input, int axis)
+    {
+        AxisExpression[] axes = _inputs[input]!;
+        if (axis < 0)
+            axis += axes.Length;
+        _seen.Add((input, axis));
+        return Solver.Resolve(axes[axis]);
+    }
+
+    /// <summary>All axes of an input.</summary>
+    public AxisExpression[] In(int input) => [.. Enumerable.Range(0, Rank(input)).Select(axis => In(input, axis))];
+
+    /// <summary>What the axes of an output were said to be.</summary>
+    public AxisExpression[] Out(int output) => [.. _outputs[output]!.Select(Solver.Resolve)];
+
+    /// <summary>Says what the axes of an output are.</summary>
+    public void SetOut(int output, params IEnumerable<AxisExpression> axes)
+    {
+        if (output >= Node.Output.Count || Node.Output[output].Length == 0)
+            return;
+        AxisExpression[] all = [.. axes];
+        if (OutputDims(output) is { } dims && (dims.Length != all.Length || dims.Where((size, i) => size != all[i].Size).Any()))
+            throw new InvalidOperationException(
+                $"{ModelGraph.Describe(Node)}: the rule gives output {output} the axes [{string.Join(", ", all.Select(a => a.Size))}], ONNX Runtime [{string.Join(", ", dims)}].");
+        _outputs[output] = all;
+    }
+
+    /// <summary>A reason that names this node.</summary>
+    public Pin Reason(string why) => new(ModelGraph.Describe(Node), why);
+
+    /// <summary>Makes two axes one.</summary>
+    public void Tie(AxisExpression left, AxisExpression right, string why = "its operands' axes are made of parts that do not line up") =>
+        Solver.Unify(left, right, Reason(why));
+
+    /// <summary>Fixes an axis.</summary>
+    public void Pin(AxisExpression axis, string why) => Solver.Pin(axis, Reason(why));
+
+    /// <summary>Fixes every axis of an input.</summary>
+    public void PinInput(int input, string why)
+    {
+        if (Has(input))
+            foreach (AxisExpression axis in In(input))
+                Pin(axis, why);
+    }
+
+    /// <summary>A fixed axis.</summary>
+    public AxisExpression Fixed(long size, string why) => new FixedAxis(size, Reason(why));
+
+    /// <summary>
+    /// Sums over <paramref name="value"/> against <paramref name="weight"/>: the weight's axis is the dual of the value's.
+    /// Where neither side comes from weights alone, both are pinned, since copies on both sides would count twice.
+    /// </summary>
+    public void Contract(int valueInput, AxisExpression value, int weightInput, AxisExpression weight)
+    {
+        if (IsWeight(weightInput))
+            Tie(value, AxisSolver.Dualize(weight));
+        else if (IsWeight(valueInput))
+            Tie(weight, AxisSolver.Dualize(value));
+        else
+        {
+            Pin(value, "it sums over this axis of two activations");
+            Pin(weight, "it sums over this axis of two activations");
+        }
+    }
+
+    /// <summary>Whether an input is computed from constants alone.</summary>
+    public bool IsWeight(int input) => _analysis.IsWeight(Node.Input[input]);
+
+    /// <summary>The integers of an input whose value is known; null where it is computed from data.</summary>
+    public long[]? Ints(int input) => input < Node.Input.Count && Node.Input[input].Length > 0
+        ? _analysis.Shapes.Ints(Node.Input[input]) : null;
+
+    /// <summary>Whether the size of an output's axis depends on the sizes that callers choose.</summary>
+    public bool IsSymbolic(int output, int axis) => _analysis.Shapes.IsSymbolic(Node.Output[output], axis);
+
+    /// <summary>Where the elements of an integer input come from.</summary>
+    public ElementLineage[] Lineage(int input) => _analysis.Lineage[Node.Input[input]];
+
+    /// <summary>Axes of any value of the graph; null where unknown.</summary>
+    public AxisExpression[]? AxesOf(string value) => _analysis.Axes(value);
+
+    /// <summary>An integer attribute.</summary>
+    public long Int(string name, long otherwise) => Attribute(name)?.I ?? otherwise;
+
+    /// <summary>An integer list attribute; null where absent.</summary>
+    public long[]? IntList(string name) => Attribute(name)?.Ints.ToArray();
+
+    /// <summary>A text attribute; null where absent.</summary>
+    public string? Text(string name) => Attribute(name)?.S is { } s ? Encoding.UTF8.GetString(s.Span) : null;
+
+    /// <summary>An attribute; null where absent.</summary>
+    public AttributeProto? Attribute(string name) => Node.Attribute.FirstOrDefault(a => a.Name == name);
+
+    /// <summary>An axis number brought into [0, rank).</summary>
+    public static int Normalize(long axis, int rank) => (int)(axis < 0 ? axis + rank : axis);
+
+    /// <summary>Axes whose sizes the node turns into numbers that the network computes with.</summary>
+    public List<AxisExpression> ReadsSizes { get; } = [];
+
+    internal AxisExpression[]?[] Inputs => _inputs;
+
+    internal AxisExpression[]?[] Outputs => _outputs;
+
+    // A rule that overlooks an axis must not let it through: what it never looked at is fixed.
+    internal void Finish()
+    {
+        for (int input = 0; input < _inputs.Length; input++)
+            for (int axis = 0; axis < (_inputs[input]?.Length ?? 0); axis++)
+                if (!_seen.Contains((input, axis)))
+                    Pin(In(input, axis), $"its input {input} must keep this axis");
+        for (int output = 0; output < _outputs.Length; output++)
+            if (_outputs[output] is null && HasOutput(output))
+                _outputs[output] = [.. OutputDims(output)!.Select(size => Fixed(size, "its result has a size of its own"))];
+    }
+}

@@ -1,0 +1,95 @@
+using OnnxMorph.Axes;
+
+namespace OnnxMorph.Operators;
+
+/// <summary>A change of sizes that a node cannot follow; the space is then left alone and the reason told.</summary>
+public sealed class PatchRefusedException(int node, Pin pin) : Exception(pin.ToString())
+{
+    /// <summary>Number of the node.</summary>
+    public int Node { get; } = node;
+
+    /// <summary>The node and the reason.</summary>
+    public Pin Pin { get; } = pin;
+}
+
+/// <summary>The edits that bring one node of the child in line with the child's sizes.</summary>
+public sealed class NodePatch
+{
+    private readonly Func<AxisExpression, long> _newSize;
+
+    internal NodePatch(NodeAxes axes, Func<AxisExpression, long> newSize)
+    {
+        Axes = axes;
+        _newSize = newSize;
+    }
+
+    /// <summary>The parent's node.</summary>
+    public NodeAxes Axes { get; }
+
+    /// <summary>Integer attributes to set, by name.</summary>
+    internal Dictionary<string, long> IntAttributes { get; } = [];
+
+    /// <summary>Integer list attributes to set, by name.</summary>
+    internal Dictionary<string, long[]> IntListAttributes { get; } = [];
+
+    /// <summary>Integer inputs to override: by input number, the elements with a new value; null elements stay as they are.</summary>
+    internal Dictionary<int, long?[]> IntInputs { get; } = [];
+
+    /// <summary>Size of an axis in the child.</summary>
+    public long NewSize(AxisExpression axis) => _newSize(axis);
+
+    /// <summary>Sets an integer attribute.</summary>
+    public void SetInt(string name, long value) => IntAttributes[name] = value;
+
+    /// <summary>Sets an integer list attribute.</summary>
+    public void SetInts(string name, long[] values) => IntListAttributes[name] = values;
+
+    /// <summary>Overrides elements of an integer input that is constant or computed from shapes; null keeps an element.</summary>
+    public void OverrideInput(int input, long?[] elements)
+    {
+        if (elements.Any(e => e is not null))
+            IntInputs[input] = elements;
+    }
+
+    /// <summary>The reason for not being able to follow.</summary>
+    public PatchRefusedException Refuse(string why) => new(Axes.Index, Axes.Reason(why));
+
+    /// <summary>
+    /// Brings an input that lists the sizes of output 0 (a Reshape's or Expand's target) in line: entry j of
+    /// <paramref name="current"/> stands for output axis j. Entries that follow the child by themselves are left alone.
+    /// </summary>
+    /// <param name="input">Number of the input.</param>
+    /// <param name="current">Its value in the parent.</param>
+    /// <param name="inferred">Whether an entry means something else than its size (a Reshape's −1 and 0) and stays.</param>
+    public void FollowSizes(int input, long[] current, Func<int, bool> inferred)
+    {
+        AxisExpression[] output = Axes.Out(0);
+        ElementLineage[] lineage = Axes.Lineage(input);
+        var elements = new long?[current.Length];
+        for (int j = 0; j < current.Length; j++)
+        {
+            if (inferred(j))
+                continue;
+            long size = NewSize(output[j]);
+            bool changed = size != output[j].Size;
+            ElementLineage from = lineage.Length == current.Length ? lineage[j] : ElementLineage.None;
+            long? follows = from.Sources.IsEmpty ? current[j]
+                : from.Direct && Axes.AxesOf(from.Sources.Single().Value) is { } axes ? NewSize(axes[from.Sources.Single().Axis])
+                : changed || from.Sources.Any(s => Axes.AxesOf(s.Value) is { } a && NewSize(a[s.Axis]) != a[s.Axis].Size) ? null
+                : current[j];
+            if (follows == size || (!changed && follows == current[j]))
+                continue;
+            if (Axes.IsSymbolic(0, j))
+            {
+                if (current.Contains(-1) || elements.Contains(-1) || Axes.Node.OpType != "Reshape")
+                    throw Refuse("it computes a size that depends on both the caller's sizes and this axis");
+                elements[j] = -1;
+                continue;
+            }
+
+            elements[j] = size;
+        }
+
+        OverrideInput(input, elements);
+    }
+}

@@ -1,0 +1,60 @@
+namespace OnnxMorph.Operators;
+
+/// <summary>What a weight starts with on channels that the parent does not have.</summary>
+public enum FreshValue
+{
+    /// <summary>0: biases, means.</summary>
+    Zero,
+
+    /// <summary>1: scales, variances.</summary>
+    One,
+
+    /// <summary>0.25: PRelu slopes, the field's usual start.</summary>
+    Quarter,
+
+    /// <summary>Normal with variance 2 / fan-in (He): weights of linear layers.</summary>
+    HeNormal,
+}
+
+/// <summary>
+/// A linear layer as passes see it: which input holds the weights, and which axes its result has.
+/// </summary>
+/// <param name="WeightInput">Number of the input that holds the weights.</param>
+/// <param name="BiasInput">Number of the input that holds the bias; −1 where the operator has none.</param>
+/// <param name="OutputAxis">Which axis of output 0 holds the channels, counted from the front.</param>
+/// <param name="WeightOutputAxis">Which axis of the weight input holds the output channels (of one group, for transposed convolutions).</param>
+/// <param name="SpatialAxes">How many spatial axes follow the two channel axes of the weight; 0 for matrix products.</param>
+/// <param name="Groups">Groups of a convolution; 1 otherwise.</param>
+/// <param name="Transposed">Whether it is a transposed convolution.</param>
+public sealed record LinearLayer(
+    int WeightInput, int BiasInput, int OutputAxis, int WeightOutputAxis, int SpatialAxes, long Groups, bool Transposed);
+
+/// <summary>
+/// What a family of operators does to axes: the one place that knows it. Widening, transfer and certificates are written
+/// over these answers and never name an operator.
+/// </summary>
+public abstract class OperatorRule
+{
+    /// <summary>The operators that the rule speaks for, with their domain in front where it is not ONNX's: "com.microsoft:Gelu".</summary>
+    public abstract IEnumerable<string> Operators { get; }
+
+    /// <summary>Says how the axes of inputs and outputs are tied. What it says nothing about is fixed.</summary>
+    public abstract void Tie(NodeAxes node);
+
+    /// <summary>Brings attributes and shape inputs of the child's node in line with the child's sizes.</summary>
+    public virtual void Patch(NodePatch patch)
+    {
+    }
+
+    /// <summary>The node as a linear layer, or null where it is none.</summary>
+    public virtual LinearLayer? AsLinear(NodeAxes node) => null;
+
+    /// <summary>What input <paramref name="input"/> starts with on channels that the parent does not have.</summary>
+    public virtual FreshValue Fresh(NodeAxes node, int input) => FreshValue.Zero;
+
+    /// <summary>
+    /// Whether the node only moves the elements of its first input, so that what is asked of a weight behind it is decided by
+    /// the node that reads its result.
+    /// </summary>
+    public virtual bool MovesElements => false;
+}

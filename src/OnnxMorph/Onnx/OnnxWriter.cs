@@ -1,0 +1,312 @@
+using System.Buffers;
+
+namespace OnnxMorph.Onnx;
+
+/// <summary>How a model is written.</summary>
+public sealed record WriteOptions
+{
+    /// <summary>Whether files that exist may be replaced.</summary>
+    public bool Force { get; init; }
+
+    /// <summary>Bytes that the model file may have before its weights go to a file of their own; protobuf ends at 2 GiB.</summary>
+    public long InlineLimit { get; init; } = int.MaxValue;
+}
+
+/// <summary>What was written.</summary>
+/// <param name="Path">The model file.</param>
+/// <param name="DataPath">Its external data, or null.</param>
+/// <param name="Bytes">Bytes of both.</param>
+public sealed record WrittenModel(string Path, string? DataPath, long Bytes);
+
+/// <summary>
+/// Writes ONNX files. All sizes are computed first; then the output is streamed: what no pass has touched is copied from the
+/// file that it was read from, what one has changed is evaluated. Files appear under their names only when they are whole.
+/// </summary>
+public static class OnnxWriter
+{
+    private const int ChunkBytes = 1 << 20;
+
+    /// <summary>
+    /// Writes <paramref name="model"/> to <paramref name="path"/>, and to <c>path.data</c> the weights that belong in a file
+    /// of their own: those that were external in the input, and all initializers where the model file would be too large.
+    /// The file that the model was read from may itself be replaced; the model object cannot be used afterwards.
+    /// </summary>
+    /// <param name="model">The model.</param>
+    /// <param name="path">The file to write.</param>
+    /// <param name="weights">Evaluates the weights that <see cref="OnnxModel.SetData"/> has replaced.</param>
+    /// <param name="options">How to write; the defaults replace nothing.</param>
+    /// <param name="progress">Told the bytes written so far, of <see cref="OutputBytes"/>.</param>
+    /// <param name="cancellation">Ends the run; nothing is left behind.</param>
+    /// <exception cref="UsageException">A file is in the way.</exception>
+    /// <exception cref="OnnxMorphException">The model is inconsistent, or a file cannot be read or written.</exception>
+    /// <exception cref="OperationCanceledException">The run was cancelled.</exception>
+    public static WrittenModel Write(
+        OnnxModel model, string path, IWeightSource weights, WriteOptions? options = null,
+        IProgress<long>? progress = null, CancellationToken cancellation = default)
+    {
+        options ??= new();
+        path = Path.GetFullPath(path);
+        string dataPath = path + ".data";
+        OutputLayout layout = Layout(model, dataPath, options);
+        bool hasData = layout.Data.Count > 0;
+        CheckTarget(model, path, dataPath, hasData, options.Force);
+
+        string suffix = $".{Path.GetRandomFileName()}.tmp";
+        string temporary = path + suffix, temporaryData = dataPath + suffix;
+        try
+        {
+            model.CheckSourcesUnchanged();
+            using (var sources = new SourceFiles())
+            {
+                var counter = new Counter(progress, cancellation);
+                if (hasData)
+                    WriteFile(temporaryData, layout.DataBytes, layout.Data, sources, weights, counter);
+                WriteFile(temporary, layout.ModelBytes, InSequence(layout.Model), sources, weights, counter);
+                counter.Report();
+            }
+
+            model.CheckSourcesUnchanged();
+            cancellation.ThrowIfCancellationRequested();
+            Publish(temporary, path, hasData ? temporaryData : null, dataPath, options.Force);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new OnnxMorphException(ExitCode.InputOutput, $"'{path}' cannot be written: {e.Message}", e);
+        }
+        finally
+        {
+            DeleteQuietly(temporary);
+            DeleteQuietly(temporaryData);
+        }
+
+        return new(path, hasData ? dataPath : null, layout.ModelBytes + layout.DataBytes);
+    }
+
+    /// <summary>Bytes that <see cref="Write"/> will write, for a progress bar.</summary>
+    public static long OutputBytes(OnnxModel model, WriteOptions? options = null)
+    {
+        OutputLayout layout = Layout(model, "model.onnx.data", options ?? new());
+        return layout.ModelBytes + layout.DataBytes;
+    }
+
+    private static OutputLayout Layout(OnnxModel model, string dataPath, WriteOptions options)
+    {
+        try
+        {
+            model.Validate();
+        }
+        catch (UnreadableModelException e)
+        {
+            throw new OnnxMorphException(ExitCode.VerificationFailed, $"The model to write is inconsistent: {e.Message}", e);
+        }
+
+        return OutputLayout.Of(model, Path.GetFileName(dataPath), options.InlineLimit);
+    }
+
+    private static void CheckTarget(OnnxModel model, string path, string dataPath, bool hasData, bool force)
+    {
+        string folder = Path.GetDirectoryName(path) ?? "";
+        if (!Directory.Exists(folder))
+            throw new OnnxMorphException(ExitCode.InputOutput, $"The folder '{folder}' does not exist; create it first.");
+        string[] targets = hasData ? [path, dataPath] : [path];
+        foreach (string target in targets)
+        {
+            if (Directory.Exists(target))
+                throw new UsageException($"'{target}' is a folder; name a file for the output.");
+            if (!force && File.Exists(target))
+                throw new UsageException($"'{target}' exists; choose another name or allow it to be replaced with --force.");
+        }
+
+        // Replacing the input as a whole is what --force is for; replacing only its weights would destroy it.
+        if (model.Path is null || SameFile(path, Path.GetFullPath(model.Path)))
+            return;
+        string? victim = Array.Find(targets, target => model.Sources.Any(source => SameFile(target, source)) && !SameFile(target, Path.GetFullPath(model.Path)));
+        if (victim is not null)
+            throw new UsageException($"'{victim}' holds weights of the input '{model.Path}'; choose another name for the output.");
+    }
+
+    /// <summary>Whether replacing <paramref name="target"/> replaces <paramref name="source"/>: a link to it is not the file.</summary>
+    private static bool SameFile(string target, string source) => string.Equals(
+        Path.Combine(ExternalData.RealPath(Path.GetDirectoryName(target)!), Path.GetFileName(target)),
+        ExternalData.RealPath(source), ExternalData.PathComparison);
+
+    private static IEnumerable<(long Offset, Piece Piece)> InSequence(List<Piece> pieces)
+    {
+        long offset = 0;
+        foreach (Piece piece in pieces)
+        {
+            yield return (offset, piece);
+            offset += piece.Length;
+        }
+    }
+
+    private static void WriteFile(
+        string path, long length, IEnumerable<(long Offset, Piece Piece)> pieces, SourceFiles sources, IWeightSource weights, Counter counter)
+    {
+        using var file = new FileStream(path, new FileStreamOptions
+        {
+            Mode = FileMode.CreateNew,
+            Access = FileAccess.Write,
+            Share = FileShare.None,
+            BufferSize = 64 * 1024,
+            PreallocationSize = length, // A full disk shows before the work is done.
+        });
+        using var output = new CountedStream(file, counter);
+        foreach ((long offset, Piece piece) in pieces)
+        {
+            output.Pad(offset);
+            if (piece.File is { } source)
+                sources.CopyTo(output, source);
+            else if (piece.Weight is { } weight)
+                weights.Write(weight(), output);
+            else
+                output.Write(piece.Bytes.Span);
+            if (output.Position != offset + piece.Length)
+                throw new InvalidOperationException($"{output.Position - offset} bytes came where {piece.Length} were due.");
+        }
+
+        file.Flush();
+        if (file.Length != length)
+            throw new InvalidOperationException($"'{path}' has {file.Length} bytes where {length} were computed.");
+    }
+
+    /// <summary>Gives both files their names, or neither.</summary>
+    private static void Publish(string temporary, string path, string? temporaryData, string dataPath, bool force)
+    {
+        if (temporaryData is null)
+        {
+            File.Move(temporary, path, force);
+            return;
+        }
+
+        string? kept = File.Exists(dataPath) ? temporaryData + ".old" : null;
+        if (kept is not null && force)
+            File.Move(dataPath, kept);
+        try
+        {
+            File.Move(temporaryData, dataPath);
+            try
+            {
+                File.Move(temporary, path, force);
+            }
+            catch
+            {
+                File.Delete(dataPath);
+                throw;
+            }
+        }
+        catch when (kept is not null && File.Exists(kept))
+        {
+            File.Move(kept, dataPath);
+            throw;
+        }
+
+        if (kept is not null)
+            DeleteQuietly(kept);
+    }
+
+    private static void DeleteQuietly(string path)
+    {
+        try
+        {
+            File.Delete(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // The error that led here, or the output that is whole, matters more than a temporary file that stays.
+        }
+    }
+
+    /// <summary>The files that weights are copied from, each opened once.</summary>
+    private sealed class SourceFiles : IDisposable
+    {
+        private readonly Dictionary<string, Microsoft.Win32.SafeHandles.SafeFileHandle> _handles = [];
+        private readonly byte[] _chunk = ArrayPool<byte>.Shared.Rent(ChunkBytes);
+
+        public void CopyTo(Stream destination, FilePayload payload)
+        {
+            if (!_handles.TryGetValue(payload.File, out var handle))
+                _handles.Add(payload.File, handle = File.OpenHandle(payload.File, options: FileOptions.SequentialScan));
+            for (long done = 0; done < payload.Length;)
+            {
+                int read = RandomAccess.Read(handle, _chunk.AsSpan(0, (int)Math.Min(ChunkBytes, payload.Length - done)), payload.Offset + done);
+                if (read == 0)
+                    throw new EndOfStreamException($"'{payload.File}' has become shorter while it was read.");
+                destination.Write(_chunk, 0, read);
+                done += read;
+            }
+        }
+
+        public void Dispose()
+        {
+            foreach (var handle in _handles.Values)
+                handle.Dispose();
+            ArrayPool<byte>.Shared.Return(_chunk);
+        }
+    }
+
+    /// <summary>Bytes written to all files of an output.</summary>
+    private sealed class Counter(IProgress<long>? progress, CancellationToken cancellation)
+    {
+        private long _written;
+        private long _reported;
+
+        public void Add(int bytes)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            _written += bytes;
+            if (_written - _reported < ChunkBytes)
+                return;
+            Report();
+        }
+
+        public void Report()
+        {
+            _reported = _written;
+            progress?.Report(_written);
+        }
+    }
+
+    /// <summary>A stream that only takes bytes in order, counts them and ends when the run is cancelled.</summary>
+    private sealed class CountedStream(Stream inner, Counter counter) : Stream
+    {
+        private long _position;
+
+        public override bool CanRead => false;
+
+        public override bool CanSeek => false;
+
+        public override bool CanWrite => true;
+
+        public override long Length => throw new NotSupportedException();
+
+        public override long Position
+        {
+            get => _position;
+            set => throw new NotSupportedException();
+        }
+
+        public void Pad(long offset)
+        {
+            while (_position < offset)
+                WriteByte(0);
+        }
+
+        public override void Write(ReadOnlySpan<byte> buffer)
+        {
+            counter.Add(buffer.Length);
+            inner.Write(buffer);
+            _position += buffer.Length;
+        }
+
+        public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
+
+        public override void Flush() => inner.Flush();
+
+        public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+
+        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+        public override void SetLength(long value) => throw new NotSupportedException();
+    }
+}

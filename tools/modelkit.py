@@ -9,6 +9,7 @@ import json
 import pathlib
 import time
 import warnings
+import zipfile
 
 import numpy
 import onnx
@@ -17,8 +18,7 @@ from torch import nn
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
 
-# Ops in which an ONNX opset differs from its neighbours decide the range: torch 1.13 writes up to 17.
-DEFAULT_OPSET = 16
+DEFAULT_OPSET = 16  # torch 1.13 writes up to 17, which keeps LayerNormalization whole; 16 decomposes it
 
 
 def make_deterministic(seed):
@@ -39,7 +39,8 @@ def randomise(network):
     Norm scales are uniform in [0.5, 1.5] and norm biases normal with standard deviation 0.1. Any other parameter whose
     elements are all equal becomes: uniform in [0.5, 1.5] times the constant where that is at least 0.1 in size; uniform
     in [0.2, 1] where it is a layer scale; a scaled normal matrix where it is a zeroed weight; else normal (0.1).
-    Weights that the builder already drew at random stay.
+    Convolution and linear weights that the builder drew so small that the signal would drown in the biases are enlarged
+    to a standard deviation of 1/sqrt(fan in); other random weights stay.
     """
     done = set()
     for module in network.modules():
@@ -50,6 +51,10 @@ def randomise(network):
             if module.bias is not None:
                 module.bias.normal_(0, 0.1)
                 done.add(id(module.bias))
+        elif isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+            wanted = module.weight[0].numel() ** -0.5
+            if 0 < module.weight.std() < wanted / 2:
+                module.weight.mul_(wanted / module.weight.std())
     for name, parameter in network.named_parameters():
         if id(parameter) in done or parameter.min() != parameter.max():
             continue
@@ -125,7 +130,6 @@ def describe(path):
 
 def save_arrays(path, arrays):
     """Writes named arrays as an .npz whose bytes depend on the arrays alone: `numpy.savez` stamps the time of day."""
-    import zipfile
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             buffer = io.BytesIO()

@@ -10,7 +10,7 @@ beside NAME.samples.npz, which holds a random batch under the input's name ("ima
 ("logits"), so that another runtime can be held against torch. zoo.json lists what was written and what failed.
 
 No pretrained weights are used: norm statistics, scales and biases get non-trivial values instead (see modelkit.py).
-The same seed and library versions give the same files.
+The batch axis is dynamic in every model of the default list. The same seed and library versions give the same files.
 
 Example: tools/export_torchvision.py /tmp/zoo --models resnet18,mobilenet_v2 --size 64
 """
@@ -63,7 +63,7 @@ def build(name, size):
         keywords.update(aux_logits=False, init_weights=False)
     network = builder(weights=None, **keywords).eval()
     modelkit.randomise(network)
-    modelkit.calibrate(network, [random_images(8, size) for _ in range(2)])
+    modelkit.calibrate(network, [(random_images(8, size),) for _ in range(2)])
     return network
 
 
@@ -99,7 +99,7 @@ def parse_arguments():
     parser.add_argument("--size", type=int, metavar="N",
                         help=f"image side in pixels (default: {SMALL_SIZE}, or what the architecture demands)")
     parser.add_argument("--opset", type=int, default=modelkit.DEFAULT_OPSET,
-                        help="ONNX opset, at most 17 with torch 1.13; 17 keeps LayerNormalization whole (default: %(default)s)")
+                        help="ONNX opset, at most 17, which keeps LayerNormalization whole (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
     parser.add_argument("--max-parameters", type=float, default=200e6, metavar="COUNT",
                         help="leave larger networks out and say so (default: %(default)g)")
@@ -127,7 +127,8 @@ def main():
             size = image_size(name, arguments.size)
             for entry in export_pair(name, size, arguments.opset, arguments.seed, arguments.out):
                 written.append(entry)
-                print(f"{entry['file']:34}{entry['nodes']:7}{entry['parameters']:13}{entry['seconds']:9.1f}", flush=True)
+                print(f"{entry['file']:34}{entry['nodes']:7}{entry['parameters']:13}{entry['seconds']:9.1f}",
+                      flush=True)
         except Exception as error:  # one network's failure must not stop the others
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             failed.append({"model": name, "reason": reason})

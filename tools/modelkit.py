@@ -71,7 +71,7 @@ def randomise(network):
 
 @torch.no_grad()
 def calibrate(network, batches):
-    """Sets batch norms' running statistics to those of `batches`, so that activations keep a sane scale.
+    """Sets batch norms' running statistics to those of `batches` (tuples of inputs), so that activations keep a sane scale.
 
     Only the batch norms see training mode: dropout and stochastic depth stay off. Variances are held above a hundredth
     of their layer's mean, since a channel that is dead on these inputs would be blown up on others.
@@ -84,7 +84,7 @@ def calibrate(network, batches):
         norm.momentum = None  # the plain average over the batches
         norm.train()
     for batch in batches:
-        network(batch)
+        network(*batch)
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
         norm.running_var.clamp_(min=0.01 * norm.running_var.mean())
@@ -114,7 +114,10 @@ def export(network, inputs, path, *, keep_batch_norms=False, opset=DEFAULT_OPSET
 
 
 def describe(path):
-    """Returns file name, opset, graph inputs, node count, parameter count and bytes of an ONNX file, as a dict."""
+    """Returns file name, opset, graph inputs, node count and bytes of an ONNX file, as a dict.
+
+    "parameters" counts the elements of initializers; "operators" the kinds of operator.
+    """
     model = onnx.load(str(path))
     return {
         "file": path.name,

@@ -71,7 +71,7 @@ class SqueezeExcite(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV3's block: 1x1 expansion, depthwise 3x3, squeeze-excite, 1x1 projection; residual where shapes allow."""
+    """MobileNetV3's block: 1x1 expansion, depthwise 3x3, squeeze-excite, 1x1 projection; residual where shapes agree."""
 
     def __init__(self, inputs, outputs, expansion, stride, activation):
         super().__init__()
@@ -99,7 +99,7 @@ def mobile_network():
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with fused query, key and value, spelled out so that it exports operator by operator."""
+    """Multi-head self-attention with fused query, key and value, spelled out to export operator by operator."""
 
     def __init__(self, width, heads):
         super().__init__()

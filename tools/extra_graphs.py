@@ -135,7 +135,7 @@ def keras_nhwc():
 
 
 def keras_reshape():
-    """Keras's Flatten as a Reshape to a constant shape, and a Reshape whose target is constant in the channels alone."""
+    """Keras's Flatten as a Reshape to a constant shape, and a Reshape that names the channels alone."""
     graph = Graph()
     x = graph.node("Relu", graph.conv("image", 3, 8, pads=[1, 1, 1, 1], strides=[2, 2]))
     rows = graph.node("Reshape", x, graph.initializer(shape_of(0, 8, -1)))

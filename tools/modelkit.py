@@ -71,7 +71,7 @@ def randomise(network):
 
 @torch.no_grad()
 def calibrate(network, batches):
-    """Sets batch norms' running statistics to those of `batches` (tuples of inputs), so that activations keep a sane scale.
+    """Sets batch norms' running statistics to those of `batches` (tuples of inputs): activations keep a sane scale.
 
     Only the batch norms see training mode: dropout and stochastic depth stay off. Variances are held above a hundredth
     of their layer's mean, since a channel that is dead on these inputs would be blown up on others.

@@ -71,7 +71,7 @@ class SqueezeExcite(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV3's block: 1x1 expansion, depthwise 3x3, squeeze-excite, 1x1 projection; residual where shapes agree."""
+    """MobileNetV3's block: 1x1 expansion, depthwise 3x3, squeeze-excite, 1x1; residual where shapes agree."""
 
     def __init__(self, inputs, outputs, expansion, stride, activation):
         super().__init__()

@@ -1,0 +1,334 @@
+"""Small models written node by node with onnx.helper, for extra_models.py: structure that torch does not export.
+
+Each function of GRAPHS returns a `Written`: an ONNX model with random weights, and sample inputs with a batch of 3.
+"""
+
+import dataclasses
+
+import numpy
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+import modelkit
+
+BATCH = 3
+FLOAT = TensorProto.FLOAT
+
+
+@dataclasses.dataclass
+class Written:
+    """A finished ONNX model and sample inputs for it."""
+    model: onnx.ModelProto
+    inputs: dict
+
+
+class Graph:
+    """Collects nodes and initializers; every method returns the name of the value that it made."""
+
+    def __init__(self, prefix=""):
+        self.prefix = prefix
+        self.nodes, self.initializers = [], []
+
+    def node(self, operator, *inputs, outputs=1, domain="", **attributes):
+        """Appends a node; the name (or list of names, where outputs > 1) of what it gives."""
+        name = f"{self.prefix}{operator}_{len(self.nodes)}"
+        names = [name + "_out"] if outputs == 1 else [f"{name}_out{index}" for index in range(outputs)]
+        self.nodes.append(helper.make_node(operator, list(inputs), names, name=name, domain=domain, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def constant(self, array):
+        """Puts an array into a Constant node."""
+        return self.node("Constant", value=numpy_helper.from_array(array))
+
+    def initializer(self, array):
+        """Puts an array among the initializers."""
+        name = f"{self.prefix}weight_{len(self.initializers)}"
+        self.initializers.append(numpy_helper.from_array(array, name))
+        return name
+
+    def conv(self, x, inputs, outputs, kernel=3, groups=1, **attributes):
+        """Appends a convolution with bias."""
+        weight = self.initializer(conv_weight(outputs, inputs // groups, kernel))
+        return self.node("Conv", x, weight, self.initializer(vector(outputs)), group=groups, **attributes)
+
+    def head(self, x, channels, classes=10):
+        """Appends global average pooling, Flatten and Gemm."""
+        pooled = self.node("Flatten", self.node("GlobalAveragePool", x))
+        return self.node("Gemm", pooled, self.initializer(matrix(classes, channels, axis=1)),
+                         self.initializer(vector(classes)), transB=1)
+
+    def finish(self, inputs, output, shape, samples, functions=()):
+        """Makes the model: `inputs` are (name, type, shape), `output` the value to give out as "logits"."""
+        nodes = self.nodes + [helper.make_node("Identity", [output], ["logits"], name=f"{self.prefix}logits")]
+        graph = helper.make_graph(nodes, "main", [helper.make_tensor_value_info(*value) for value in inputs],
+                                  [helper.make_tensor_value_info("logits", FLOAT, shape)], self.initializers)
+        opsets = [helper.make_opsetid("", modelkit.DEFAULT_OPSET)]
+        if functions:
+            opsets.append(helper.make_opsetid(functions[0].domain, 1))
+        model = helper.make_model(graph, opset_imports=opsets, functions=list(functions), producer_name="extra_models")
+        model.ir_version = 8
+        return Written(model, samples)
+
+    def finish_image(self, output, classes=10, channels=3, size=16, **keywords):
+        """`finish` for one image input and a row of logits an image."""
+        return self.finish([("image", FLOAT, ["batch", channels, size, size])], output, ["batch", classes],
+                           {"image": normal(BATCH, channels, size, size)}, **keywords)
+
+
+def normal(*shape, scale=1.0):
+    """Normal random float32 values."""
+    return (numpy.random.standard_normal(shape) * scale).astype(numpy.float32)
+
+
+def vector(size):
+    """A bias."""
+    return normal(size, scale=0.1)
+
+
+def matrix(rows, columns, axis=0):
+    """A matrix whose `axis` is contracted, scaled to keep the signal's variance."""
+    return normal(rows, columns, scale=(rows, columns)[axis] ** -0.5)
+
+
+def conv_weight(outputs, inputs, kernel):
+    """A convolution's weight, He scale; `kernel` is a side or a pair."""
+    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+    return normal(outputs, inputs, *sides, scale=(2 / (inputs * sides[0] * sides[1])) ** 0.5)
+
+
+def shape_of(*values):
+    """Int64 values, for shapes and axes."""
+    return numpy.array(values, dtype=numpy.int64)
+
+
+def batch_norm_vectors(graph, channels):
+    """Scale, bias, mean and variance as initializers."""
+    return [graph.initializer(array.astype(numpy.float32)) for array in (
+        numpy.random.uniform(0.5, 1.5, channels), numpy.random.normal(0, 0.1, channels),
+        numpy.random.normal(0, 0.3, channels), numpy.random.uniform(0.5, 1.5, channels))]
+
+
+def keras_nhwc():
+    """As converted from Keras: NHWC values, Transpose around convolutions, weights in Constant nodes, MatMul + Add."""
+    graph = Graph()
+
+    def convolution(x, inputs, outputs, **attributes):
+        y = graph.node("Transpose", x, perm=[0, 3, 1, 2])
+        y = graph.node("Conv", y, graph.constant(conv_weight(outputs, inputs, 3)), auto_pad="SAME_UPPER", **attributes)
+        y = graph.node("Transpose", y, perm=[0, 2, 3, 1])
+        return graph.node("Relu", graph.node("Add", y, graph.constant(vector(outputs))))
+
+    def dense(x, inputs, outputs):
+        y = graph.node("MatMul", x, graph.constant(matrix(inputs, outputs)))
+        return graph.node("Add", y, graph.constant(vector(outputs)))
+
+    x = convolution("image", 3, 12, strides=[1, 1])
+    x = graph.node("Transpose", x, perm=[0, 3, 1, 2])
+    x = graph.node("BatchNormalization", x, *batch_norm_vectors(graph, 12), epsilon=1e-3)
+    x = graph.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    x = graph.node("Transpose", x, perm=[0, 2, 3, 1])
+    x = convolution(x, 12, 20, strides=[2, 2])
+    x = graph.node("Flatten", x, axis=1)
+    x = graph.node("Relu", dense(x, 4 * 4 * 20, 24))
+    return graph.finish([("image", FLOAT, ["batch", 16, 16, 3])], graph.node("Softmax", dense(x, 24, 10), axis=-1),
+                        ["batch", 10], {"image": normal(BATCH, 16, 16, 3)})
+
+
+def keras_reshape():
+    """Keras's Flatten as a Reshape to a constant shape, and a Reshape that names the channels alone."""
+    graph = Graph()
+    x = graph.node("Relu", graph.conv("image", 3, 8, pads=[1, 1, 1, 1], strides=[2, 2]))
+    rows = graph.node("Reshape", x, graph.initializer(shape_of(0, 8, -1)))
+    columns = graph.node("Softmax", graph.node("Transpose", rows, perm=[0, 2, 1]), axis=1)
+    mixed = graph.node("MatMul", rows, columns)
+    flat = graph.node("Reshape", mixed, graph.initializer(shape_of(-1, 8 * 8)))
+    x = graph.node("Gemm", flat, graph.initializer(matrix(64, 16)), graph.initializer(vector(16)))
+    x = graph.node("Gemm", graph.node("Relu", x), graph.initializer(matrix(16, 10)), graph.initializer(vector(10)))
+    return graph.finish_image(x)
+
+
+def identity_weights():
+    """Weights behind one or two Identity nodes, and equal biases merged into one initializer behind Identity."""
+    graph = Graph()
+    bias = graph.initializer(vector(12))
+    x = graph.node("Conv", "image", graph.node("Identity", graph.initializer(conv_weight(12, 3, 3))), bias,
+                   pads=[1, 1, 1, 1])
+    weight = graph.node("Identity", graph.node("Identity", graph.initializer(conv_weight(12, 12, 3))))
+    x = graph.node("Conv", graph.node("Relu", x), weight, graph.node("Identity", bias), pads=[1, 1, 1, 1])
+    x = graph.node("Conv", graph.node("Relu", x), graph.initializer(conv_weight(20, 12, 1)))
+    return graph.finish_image(graph.head(graph.node("Relu", x), 20))
+
+
+def shared_weights():
+    """One initializer read by two convolutions in a row, and one matrix read by MatMul and, transposed, by another."""
+    graph = Graph()
+    weight = graph.initializer(conv_weight(12, 12, 3))
+    x = graph.node("Relu", graph.conv("image", 3, 12, pads=[1, 1, 1, 1]))
+    for _ in range(2):
+        x = graph.node("Relu", graph.node("Conv", x, weight, pads=[1, 1, 1, 1]))
+    x = graph.node("Flatten", graph.node("GlobalAveragePool", x))
+    tied = graph.initializer(matrix(12, 20))
+    x = graph.node("Relu", graph.node("MatMul", x, tied))
+    x = graph.node("MatMul", x, graph.node("Transpose", tied, perm=[1, 0]))
+    return graph.finish_image(graph.node("Gemm", x, graph.initializer(matrix(12, 10)), graph.initializer(vector(10))))
+
+
+def subgraphs():
+    """Loop and If whose bodies capture outer values and outer initializers, and have initializers of their own."""
+    graph = Graph()
+    x = graph.node("Relu", graph.conv("image", 3, 16, pads=[1, 1, 1, 1]))
+    features = graph.node("Flatten", graph.node("GlobalAveragePool", x))
+    recurrent = graph.initializer(matrix(16, 16))
+
+    body = Graph("loop_")
+    h = body.node("MatMul", "loop_h", recurrent)
+    h = body.node("Tanh", body.node("Add", body.node("Add", h, features), body.initializer(vector(16))))
+    body.nodes.append(helper.make_node("Identity", ["loop_continue"], ["loop_go_on"], name="loop_go_on"))
+    loop = helper.make_graph(
+        body.nodes, "loop_body",
+        [helper.make_tensor_value_info("loop_index", TensorProto.INT64, []),
+         helper.make_tensor_value_info("loop_continue", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("loop_h", FLOAT, ["batch", 16])],
+        [helper.make_tensor_value_info("loop_go_on", TensorProto.BOOL, []),
+         helper.make_tensor_value_info(h, FLOAT, ["batch", 16])], body.initializers)
+    h = graph.node("Loop", graph.initializer(numpy.array(3, dtype=numpy.int64)), "", features, body=loop)
+
+    def branch(prefix, hidden):
+        part = Graph(prefix)
+        y = part.node("Gemm", h, part.initializer(matrix(16, hidden)), part.initializer(vector(hidden)))
+        y = part.node("MatMul", part.node("Relu", y), part.initializer(matrix(hidden, 10)))
+        return helper.make_graph(part.nodes, prefix + "branch", [],
+                                 [helper.make_tensor_value_info(y, FLOAT, ["batch", 10])], part.initializers)
+
+    brightness = graph.node("ReduceMean", "image", keepdims=0)  # noise takes either branch about equally often
+    condition = graph.node("Greater", brightness, graph.initializer(numpy.float32(0).reshape(())))
+    logits = graph.node("If", condition, then_branch=branch("then_", 12), else_branch=branch("else_", 20))
+    return graph.finish_image(graph.node("Add", logits, graph.initializer(vector(10))))
+
+
+def local_functions():
+    """Model-local functions: one with an attribute of its own, called twice, and one that calls the other."""
+    domain, opsets = "local", [helper.make_opsetid("", modelkit.DEFAULT_OPSET)]
+    conv = helper.make_node("Conv", ["x", "w", "b"], ["y"], name="conv")
+    pads = conv.attribute.add()
+    pads.name, pads.ref_attr_name, pads.type = "pads", "pads", onnx.AttributeProto.INTS
+    unit = helper.make_function(domain, "ConvRelu", ["x", "w", "b"], ["z"],
+                                [conv, helper.make_node("Relu", ["y"], ["z"], name="relu")], opsets, ["pads"])
+    residual = helper.make_function(
+        domain, "Residual", ["x", "w", "b"], ["z"],
+        [helper.make_node("ConvRelu", ["x", "w", "b"], ["y"], name="unit", domain=domain, pads=[1, 1, 1, 1]),
+         helper.make_node("Add", ["x", "y"], ["z"], name="sum")], [*opsets, helper.make_opsetid(domain, 1)])
+
+    graph = Graph()
+    x = graph.node("ConvRelu", "image", graph.initializer(conv_weight(12, 3, 3)), graph.initializer(vector(12)),
+                   domain=domain, pads=[1, 1, 1, 1])
+    x = graph.node("ConvRelu", x, graph.initializer(conv_weight(16, 12, 1)), graph.initializer(vector(16)),
+                   domain=domain, pads=[0, 0, 0, 0])
+    for _ in range(2):
+        x = graph.node("Residual", x, graph.initializer(conv_weight(16, 16, 3)), graph.initializer(vector(16)),
+                       domain=domain)
+    return graph.finish_image(graph.head(x, 16), functions=(unit, residual))
+
+
+def auto_pad():
+    """auto_pad SAME_UPPER, SAME_LOWER and VALID with strides, even kernels and odd sizes, pools included."""
+    graph = Graph()
+    x = graph.node("Relu", graph.conv("image", 3, 8, 3, auto_pad="SAME_UPPER", strides=[2, 2]))
+    x = graph.node("Relu", graph.conv(x, 8, 12, 4, auto_pad="SAME_LOWER", strides=[2, 2]))
+    x = graph.node("Relu", graph.conv(x, 12, 12, (5, 2), groups=12, auto_pad="SAME_UPPER"))
+    x = graph.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")
+    x = graph.node("Relu", graph.conv(x, 12, 16, 2, auto_pad="VALID"))
+    x = graph.node("ConvTranspose", x, graph.initializer(conv_weight(16, 8, 3)), auto_pad="SAME_UPPER", strides=[2, 2])
+    return graph.finish_image(graph.head(x, 8), size=27)
+
+
+def asymmetric_pads():
+    """Pads that differ at begin and end, Pad nodes before convolutions, ceil_mode and count_include_pad pools."""
+    graph = Graph()
+    x = graph.node("Relu", graph.conv("image", 3, 8, 3, pads=[0, 1, 2, 1], strides=[2, 2]))
+    x = graph.node("Pad", x, graph.initializer(shape_of(0, 0, 1, 0, 0, 0, 0, 1)))
+    x = graph.node("Relu", graph.conv(x, 8, 12, (3, 1), pads=[1, 0, 0, 2]))
+    x = graph.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
+    x = graph.node("Pad", x, graph.initializer(shape_of(0, 0, 1, 1, 0, 0, 1, 1)), mode="reflect")
+    x = graph.node("Relu", graph.conv(x, 12, 16, 3, dilations=[2, 1], pads=[2, 0, 2, 1]))
+    x = graph.node("AveragePool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 0, 0], ceil_mode=1,
+                   count_include_pad=1)
+    return graph.finish_image(graph.head(x, 16), size=18)
+
+
+def gemm_forms():
+    """Gemm with transA, alpha, beta, without C, with a row, a column-less scalar C; the input is (features, batch)."""
+    graph = Graph()
+    x = graph.node("Gemm", "features", graph.initializer(matrix(12, 20)), graph.initializer(vector(20)),
+                   transA=1, alpha=0.5, beta=2.0)
+    x = graph.node("Gemm", graph.node("Relu", x), graph.initializer(matrix(16, 20, axis=1)), transB=1, alpha=1.5)
+    x = graph.node("Gemm", graph.node("Relu", x), graph.initializer(matrix(16, 24)),
+                   graph.initializer(normal(1, 24, scale=0.1)))
+    x = graph.node("Gemm", graph.node("Relu", x), graph.initializer(matrix(24, 10)),
+                   graph.initializer(numpy.float32(0.3).reshape(())), beta=0.5)
+    return graph.finish([("features", FLOAT, [12, "batch"])], x, ["batch", 10], {"features": normal(12, BATCH)})
+
+
+def left_constant():
+    """MatMul with the constant on the left (mixing tokens), and Gemm whose first operand is the weight."""
+    graph = Graph()
+    x = graph.node("MatMul", "tokens", graph.initializer(matrix(8, 16)))
+    x = graph.node("Relu", graph.node("Add", x, graph.initializer(vector(16))))
+    mixed = graph.node("MatMul", graph.initializer(matrix(20, 12, axis=1)), x)
+    mixed = graph.node("Relu", graph.node("Add", mixed, graph.initializer(normal(20, 1, scale=0.1))))
+    mixed = graph.node("MatMul", graph.initializer(matrix(12, 20, axis=1)), mixed)
+    x = graph.node("ReduceMean", graph.node("Add", x, mixed), axes=[1], keepdims=0)
+    x = graph.node("Gemm", graph.initializer(matrix(10, 16, axis=1)), x, graph.initializer(normal(10, 1, scale=0.1)),
+                   transB=1)
+    return graph.finish([("tokens", FLOAT, ["batch", 12, 8])], graph.node("Transpose", x, perm=[1, 0]), ["batch", 10],
+                        {"tokens": normal(BATCH, 12, 8)})
+
+
+def float16():
+    """Float16 weights and activations between Casts."""
+    graph = Graph()
+    x = graph.node("Cast", "image", to=TensorProto.FLOAT16)
+    channels = 3
+    for outputs in (8, 12):
+        weight = graph.initializer(conv_weight(outputs, channels, 3).astype(numpy.float16))
+        bias = graph.initializer(vector(outputs).astype(numpy.float16))
+        x = graph.node("Relu", graph.node("Conv", x, weight, bias, pads=[1, 1, 1, 1]))
+        channels = outputs
+    return graph.finish_image(graph.head(graph.node("Cast", x, to=FLOAT), 12))
+
+
+def quantised():
+    """Int8 weights behind DequantizeLinear, one scale a channel and one scale a tensor."""
+    graph = Graph()
+
+    def weight(shape, per_channel):
+        values = numpy.random.randint(-127, 128, shape).astype(numpy.int8)
+        scale = (2 / numpy.prod(shape[1:])) ** 0.5 / 73
+        if per_channel:
+            scales = graph.initializer((scale * numpy.random.uniform(0.5, 1.5, shape[0])).astype(numpy.float32))
+            zeros = graph.initializer(numpy.zeros(shape[0], dtype=numpy.int8))
+            return graph.node("DequantizeLinear", graph.initializer(values), scales, zeros, axis=0)
+        return graph.node("DequantizeLinear", graph.initializer(values),
+                          graph.initializer(numpy.float32(scale).reshape(())))
+
+    x = graph.node("Conv", "image", weight((12, 3, 3, 3), True), graph.initializer(vector(12)), pads=[1, 1, 1, 1])
+    x = graph.node("Conv", graph.node("Relu", x), weight((16, 12, 3, 3), False), graph.initializer(vector(16)),
+                   pads=[1, 1, 1, 1])
+    return graph.finish_image(graph.head(graph.node("Relu", x), 16))
+
+
+def small_sums():
+    """Sum, Max, Min and Mean of several operands, Where with a channel mask, Clip without one of its bounds."""
+    graph = Graph()
+    x = graph.conv("image", 3, 12, pads=[1, 1, 1, 1])
+    branches = [graph.conv(graph.node("Relu", x), 12, 12, kernel, pads=[kernel // 2] * 4) for kernel in (1, 3, 5)]
+    total = graph.node("Sum", x, *branches, graph.initializer(normal(12, 1, 1, scale=0.1)))
+    x = graph.node("Mean", graph.node("Max", *branches), graph.node("Min", *branches), total)
+    mask = graph.initializer((numpy.arange(12) % 3 > 0).reshape(1, 12, 1, 1))
+    x = graph.node("Where", mask, x, graph.node("Clip", x, "", graph.initializer(numpy.float32(0.5).reshape(()))))
+    x = graph.node("PRelu", x, graph.initializer(numpy.abs(normal(12, 1, 1, scale=0.3))))
+    return graph.finish_image(graph.head(x, 12))
+
+
+GRAPHS = (keras_nhwc, keras_reshape, identity_weights, shared_weights, subgraphs, local_functions, auto_pad,
+          asymmetric_pads, gemm_forms, left_constant, float16, quantised, small_sums)

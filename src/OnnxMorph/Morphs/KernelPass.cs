@@ -2,6 +2,7 @@ using OnnxMorph.Axes;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Operators;
+using OnnxMorph.Verification;
 using OnnxMorph.Weights;
 
 namespace OnnxMorph.Morphs;

@@ -1,16 +1,7 @@
 using OnnxMorph.Axes;
+using OnnxMorph.Verification;
 
 namespace OnnxMorph.Morphs;
-
-/// <summary>How exactly a change keeps the function.</summary>
-public enum Exactness
-{
-    /// <summary>The same bits, as long as the runtime sums in the same order.</summary>
-    BitExact,
-
-    /// <summary>Equal in exact arithmetic; the results differ by rounding.</summary>
-    Rounding,
-}
 
 /// <summary>One change that a step made: the layer or space, and its size before and after.</summary>
 public sealed record Change(string Where, string What, long Before, long After);

@@ -1,0 +1,110 @@
+using System.Text.Json;
+using OnnxMorph.Axes;
+
+namespace OnnxMorph.Morphs;
+
+/// <summary>
+/// Writes the relations that a morph established as JSON (docs/certificate.md): for every value of the parent that the
+/// child has under the same name, what each changed axis holds, and every rewrite that leaves values as they are.
+/// </summary>
+public static class Certificate
+{
+    /// <summary>Version of the format; it grows when a reader of an older one could misunderstand.</summary>
+    public const int Version = 1;
+
+    /// <summary>Writes the certificate of a morph to <paramref name="destination"/>.</summary>
+    public static void Write(MorphResult result, Stream destination)
+    {
+        using var json = new Utf8JsonWriter(destination, new JsonWriterOptions { Indented = true });
+        json.WriteStartObject();
+        json.WriteString("format", "onnxmorph-certificate");
+        json.WriteNumber("version", Version);
+        json.WriteStartArray("values");
+        foreach ((string value, AxisMap?[] maps) in result.Relations.OrderBy(r => r.Key, StringComparer.Ordinal))
+        {
+            json.WriteStartObject();
+            json.WriteString("name", value);
+            json.WriteStartArray("axes");
+            for (int axis = 0; axis < maps.Length; axis++)
+                if (maps[axis] is { } map)
+                    WriteAxis(json, axis, map);
+            json.WriteEndArray();
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+        json.WriteStartArray("steps");
+        foreach (StepReport step in result.Steps)
+            WriteStep(json, step);
+        json.WriteEndArray();
+        json.WriteEndObject();
+    }
+
+    // Runs [source, count]: child channels that follow each other and so do their sources. A source below parentSize is that
+    // channel of the parent; one from there on is a channel of the child's own, equal numbers being equal channels.
+    private static void WriteAxis(Utf8JsonWriter json, int axis, AxisMap map)
+    {
+        json.WriteStartObject();
+        json.WriteNumber("axis", axis);
+        json.WriteNumber("parentSize", map.SourceSize);
+        json.WriteNumber("childSize", map.Size);
+        json.WriteString("relation", map.FreshSize == 0 ? "embed"
+            : map.Size - map.SourceSize == map.FreshSize ? "project" : "embed and project");
+        json.WriteStartArray("sources");
+        for (int child = 0; child < map.Size;)
+        {
+            int source = map[child][0].Source, count = 1;
+            while (child + count < map.Size && map[child + count][0].Source == source + count)
+                count++;
+            json.WriteStartArray();
+            json.WriteNumberValue(source);
+            json.WriteNumberValue(count);
+            json.WriteEndArray();
+            child += count;
+        }
+
+        json.WriteEndArray();
+        json.WriteEndObject();
+    }
+
+    private static void WriteStep(Utf8JsonWriter json, StepReport step)
+    {
+        json.WriteStartObject();
+        json.WriteString("step", step.Step);
+        json.WriteString("exactness", step.Exactness == Verification.Exactness.BitExact ? "bit-exact" : "rounding");
+        json.WriteStartArray("factorisations");
+        foreach (Factorisation factorisation in step.Factorisations)
+        {
+            json.WriteStartObject();
+            json.WriteString("node", factorisation.Node);
+            json.WriteString("form", factorisation.Form);
+            json.WriteStartArray("child");
+            foreach (string node in factorisation.Child)
+                json.WriteStringValue(node);
+            json.WriteEndArray();
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+        json.WriteStartArray("kernels");
+        foreach (KernelPadding kernel in step.Kernels)
+        {
+            json.WriteStartObject();
+            json.WriteString("node", kernel.Node);
+            WriteInts(json, "before", kernel.Before);
+            WriteInts(json, "after", kernel.After);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+        json.WriteEndObject();
+    }
+
+    private static void WriteInts(Utf8JsonWriter json, string name, IReadOnlyList<int> values)
+    {
+        json.WriteStartArray(name);
+        foreach (int value in values)
+            json.WriteNumberValue(value);
+        json.WriteEndArray();
+    }
+}

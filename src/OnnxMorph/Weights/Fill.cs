@@ -6,7 +6,7 @@ public enum FillKind
     /// <summary>Every value is <see cref="Fill.Scale"/>.</summary>
     Constant,
 
-    /// <summary>Uniform in [−Scale, Scale).</summary>
+    /// <summary>Uniform in (−Scale, Scale), before rounding to the element type.</summary>
     Uniform,
 
     /// <summary>Normal with mean 0 and standard deviation Scale.</summary>

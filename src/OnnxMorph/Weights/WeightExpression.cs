@@ -4,8 +4,8 @@ using OnnxMorph.Axes;
 namespace OnnxMorph.Weights;
 
 /// <summary>
-/// A weight tensor as an expression over stored bytes. Passes build expressions; only the back end evaluates them
-/// , window by window. Layout is row-major, little-endian, ONNX raw storage.
+/// A weight tensor as an expression over stored bytes. Passes build expressions; only the back end evaluates
+/// them, window by window. Layout is row-major, little-endian, ONNX raw storage.
 /// </summary>
 public abstract class WeightExpression
 {
@@ -29,8 +29,8 @@ public abstract class WeightExpression
 
     /// <summary>
     /// This tensor with <paramref name="maps"/> applied, one for each axis (null leaves the axis alone), fresh indices
-    /// drawn from <paramref name="fill"/>. Maps on maps fuse into one (METHODS: axis maps), so a chain of morphs reads
-    /// its source once; the first fill that has fresh indices serves the whole chain.
+    /// drawn from <paramref name="fill"/>. Maps on maps fuse into one, so a chain of morphs reads its source once,
+    /// wherever that changes nothing but which draws of a random fill land where.
     /// </summary>
     public WeightExpression Map(ImmutableArray<AxisMap?> maps, Fill fill)
     {
@@ -38,16 +38,35 @@ public abstract class WeightExpression
             throw new ArgumentException($"{maps.Length} maps for a tensor of rank {Shape.Length}.", nameof(maps));
         if (maps.All(m => m is null || m.IsIdentity))
             return this;
-        if (this is not MappedWeight mapped)
+        if (this is not MappedWeight mapped || !CanFuse(mapped, maps, fill))
             return new MappedWeight(this, maps, fill);
         var fused = ImmutableArray.CreateBuilder<AxisMap?>(maps.Length);
         for (int axis = 0; axis < maps.Length; axis++)
             fused.Add(maps[axis] is not { } outer ? mapped.Maps[axis]
                 : mapped.Maps[axis] is not { } inner ? outer
                 : outer.After(inner));
-        bool hasFresh = mapped.Maps.Any(m => m is { FreshSize: > 0 });
-        return new MappedWeight(mapped.Source, fused.ToImmutable(), hasFresh ? mapped.Fill : fill);
+        return mapped.Source.Map(fused.ToImmutable(), mapped.Maps.Any(HasFresh) ? mapped.Fill : fill);
     }
+
+    /// <summary>
+    /// Whether <paramref name="maps"/> after <paramref name="first"/> equal their fusion. Fresh indices that the second adds
+    /// along an axis hold draws over the whole cross-section of the first's result; fused, the first's maps of the
+    /// other axes would act on them. And one tensor has one fill.
+    /// </summary>
+    private static bool CanFuse(MappedWeight first, ImmutableArray<AxisMap?> maps, Fill fill)
+    {
+        if (!maps.Any(HasFresh))
+            return true;
+        if (first.Maps.Any(HasFresh) && first.Fill != fill)
+            return false;
+        for (int fresh = 0; fresh < maps.Length; fresh++)
+            for (int other = 0; other < maps.Length; other++)
+                if (HasFresh(maps[fresh]) && other != fresh && first.Maps[other] is { IsIdentity: false })
+                    return false;
+        return true;
+    }
+
+    private static bool HasFresh(AxisMap? map) => map is { FreshSize: > 0 };
 }
 
 /// <summary>Bytes that exist: a slice of a file, or memory.</summary>
@@ -105,7 +124,7 @@ public sealed class MappedWeight : WeightExpression
         Fill = fill;
     }
 
-    /// <summary>The tensor that the maps read; never itself a <see cref="MappedWeight"/>.</summary>
+    /// <summary>The tensor that the maps read.</summary>
     public WeightExpression Source { get; }
 
     /// <summary>One map for each axis; null is the identity.</summary>

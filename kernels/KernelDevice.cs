@@ -1,0 +1,29 @@
+namespace OnnxMorph.Kernels;
+
+/// <summary>What evaluates the kernels. Every device gives the same bits.</summary>
+public abstract class KernelDevice : IDisposable
+{
+    /// <summary>The processor's vector units; always there.</summary>
+    public static KernelDevice Simd { get; } = new SimdDevice();
+
+    /// <summary>Name for people.</summary>
+    public abstract string Name { get; }
+
+    /// <summary>Evaluates <paramref name="window"/>. Safe to call from several threads.</summary>
+    /// <param name="window">What to evaluate.</param>
+    /// <param name="source">The window's source rows, cut to its source columns, one after another.</param>
+    /// <param name="output">Receives the window's rows, cut to its columns, one after another.</param>
+    public abstract void Map(MapWindow window, ReadOnlySpan<byte> source, Span<byte> output);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Releases what the device holds.</summary>
+    protected virtual void Dispose(bool disposing)
+    {
+    }
+}

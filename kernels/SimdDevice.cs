@@ -1,0 +1,246 @@
+using System.Buffers;
+using System.Numerics;
+using System.Runtime.InteropServices;
+
+namespace OnnxMorph.Kernels;
+
+/// <summary>The kernels on the processor: block moves and <see cref="Vector{T}"/>; parallelism is the caller's, by windows.</summary>
+internal sealed class SimdDevice : KernelDevice
+{
+    /// <summary>Columns that are summed at a time; their sums stay in the first-level cache.</summary>
+    private const int Tile = 2048;
+
+    public override string Name => $"cpu ({Vector<byte>.Count * 8}-bit vectors)";
+
+    public override void Map(MapWindow window, ReadOnlySpan<byte> source, Span<byte> output)
+    {
+        window.Check(source.Length, output.Length);
+        if (output.IsEmpty)
+            return;
+        if (window.Map.IsPick)
+            Pick(window, source, output);
+        else
+            Scale(window, source, output);
+    }
+
+    private static void Pick(MapWindow window, ReadOnlySpan<byte> source, Span<byte> output)
+    {
+        int size = window.Map.Format.Size();
+        int sourceBytes = (window.SourceColumnEnd - window.SourceColumnStart) * size;
+        int outputBytes = (window.ColumnEnd - window.ColumnStart) * size;
+        for (int row = 0; row < window.Rows.Count; row++)
+        {
+            Span<byte> target = output.Slice(row * outputBytes, outputBytes);
+            int first = window.Rows.Starts[row];
+            if (first == window.Rows.Starts[row + 1] || window.Map.Layers.Length == 0)
+            {
+                target.Clear();
+                continue;
+            }
+
+            Term term = window.Rows.Terms[first];
+            ReadOnlySpan<byte> origin = term.Source < 0 ? default : source.Slice((int)term.Source * sourceBytes, sourceBytes);
+            switch (size)
+            {
+                case 1: PickRow<byte>(window, term, origin, target); break;
+                case 2: PickRow<ushort>(window, term, origin, target); break;
+                case 4: PickRow<uint>(window, term, origin, target); break;
+                case 8: PickRow<ulong>(window, term, origin, target); break;
+                default: PickRow<UInt128>(window, term, origin, target); break;
+            }
+        }
+    }
+
+    private static void PickRow<T>(MapWindow window, Term term, ReadOnlySpan<byte> sourceBytes, Span<byte> targetBytes)
+        where T : unmanaged
+    {
+        ReadOnlySpan<T> source = MemoryMarshal.Cast<byte, T>(sourceBytes);
+        Span<T> target = MemoryMarshal.Cast<byte, T>(targetBytes);
+        TensorMap map = window.Map;
+        ColumnLayer layer = map.Layers[0];
+        if (layer.Targets is { } targets)
+        {
+            PickScattered(window, layer, targets, source, target);
+            return;
+        }
+
+        int written = window.ColumnStart;
+        foreach (Segment segment in layer.Clip(window.ColumnStart, window.ColumnEnd))
+        {
+            if (segment.Target > written)
+                target[(written - window.ColumnStart)..(segment.Target - window.ColumnStart)].Clear();
+            Span<T> part = target.Slice(segment.Target - window.ColumnStart, segment.Length);
+            if (segment.Source >= 0 && term.Source >= 0)
+                source.Slice(segment.Source - window.SourceColumnStart, segment.Length).CopyTo(part);
+            else
+                map.Fill.Write(map.Format, term.Position * map.ExtendedRowLength + segment.Position, MemoryMarshal.AsBytes(part));
+            written = segment.End;
+        }
+
+        target[(written - window.ColumnStart)..].Clear();
+    }
+
+    private static void PickScattered<T>(MapWindow window, ColumnLayer layer, int[] targets, ReadOnlySpan<T> source, Span<T> target)
+        where T : unmanaged
+    {
+        (int start, int end) = EntriesOf(window, targets, window.ColumnStart, window.ColumnEnd);
+        ReadOnlySpan<int> sources = layer.Sources.AsSpan(start, end - start);
+        int shift = window.SourceColumnStart;
+        if (sources.Length == target.Length)
+        {
+            for (int i = 0; i < target.Length; i++)
+                target[i] = source[sources[i] - shift];
+            return;
+        }
+
+        target.Clear();
+        ReadOnlySpan<int> columns = targets.AsSpan(start, end - start);
+        for (int i = 0; i < columns.Length; i++)
+            target[columns[i] - window.ColumnStart] = source[sources[i] - shift];
+    }
+
+    private static void Scale(MapWindow window, ReadOnlySpan<byte> source, Span<byte> output)
+    {
+        switch (window.Map.Format)
+        {
+            case ElementFormat.Float16: Scale<ushort, Float16Format>(window, source, output); break;
+            case ElementFormat.BFloat16: Scale<ushort, BFloat16Format>(window, source, output); break;
+            case ElementFormat.Float32: Scale<float, Float32Format>(window, source, output); break;
+            default: Scale<double, Float64Format>(window, source, output); break;
+        }
+    }
+
+    private static void Scale<T, TFormat>(MapWindow window, ReadOnlySpan<byte> sourceBytes, Span<byte> outputBytes)
+        where T : unmanaged
+        where TFormat : struct, IFloatFormat<T>
+    {
+        ReadOnlySpan<T> source = MemoryMarshal.Cast<byte, T>(sourceBytes);
+        Span<T> output = MemoryMarshal.Cast<byte, T>(outputBytes);
+        double[] sums = ArrayPool<double>.Shared.Rent(Tile);
+        double[] values = ArrayPool<double>.Shared.Rent(Tile);
+        int width = window.ColumnEnd - window.ColumnStart;
+        for (int row = 0; row < window.Rows.Count; row++)
+            for (int start = 0; start < width; start += Tile)
+            {
+                int length = Math.Min(Tile, width - start);
+                Span<double> tile = sums.AsSpan(0, length);
+                SumTile<T, TFormat>(window, row, window.ColumnStart + start, source, tile, values);
+                FloatConversion.Round(window.Map.Format, tile, MemoryMarshal.AsBytes(output.Slice(row * width + start, length)));
+            }
+
+        ArrayPool<double>.Shared.Return(sums);
+        ArrayPool<double>.Shared.Return(values);
+    }
+
+    private static void SumTile<T, TFormat>(
+        MapWindow window, int row, int columnStart, ReadOnlySpan<T> source, Span<double> sums, Span<double> values)
+        where T : unmanaged
+        where TFormat : struct, IFloatFormat<T>
+    {
+        TensorMap map = window.Map;
+        int sourceWidth = window.SourceColumnEnd - window.SourceColumnStart;
+        int columnEnd = columnStart + sums.Length;
+
+        // The first term is assigned rather than added to zero, which would turn −0 into +0.
+        bool assign = true;
+        sums.Clear();
+        for (int r = window.Rows.Starts[row]; r < window.Rows.Starts[row + 1]; r++, assign = false)
+        {
+            Term term = window.Rows.Terms[r];
+            ReadOnlySpan<T> origin = term.Source < 0 ? default : source.Slice((int)term.Source * sourceWidth, sourceWidth);
+            for (int k = 0; k < map.Layers.Length; k++)
+            {
+                ColumnLayer layer = map.Layers[k];
+                if (layer.Targets is { } targets)
+                {
+                    AddScattered<T, TFormat>(window, layer, targets, term.Weight, columnStart, origin, sums, assign && k == 0);
+                    continue;
+                }
+
+                foreach (Segment segment in layer.Clip(columnStart, columnEnd))
+                {
+                    Span<double> part = sums.Slice(segment.Target - columnStart, segment.Length);
+                    double weight = term.Weight * segment.Weight;
+                    ReadOnlySpan<double> elements = segment.Source >= 0 && term.Source >= 0
+                        ? FloatConversion.Widen<T, TFormat>(map.Format, origin.Slice(segment.Source - window.SourceColumnStart, segment.Length), values)
+                        : Fresh<T, TFormat>(map, term.Position * map.ExtendedRowLength + segment.Position, values[..segment.Length]);
+                    if (assign && k == 0)
+                        Multiply(elements, weight, part);
+                    else
+                        MultiplyAdd(elements, weight, part);
+                }
+            }
+        }
+    }
+
+    private static void AddScattered<T, TFormat>(
+        MapWindow window, ColumnLayer layer, int[] targets, double rowWeight, int columnStart,
+        ReadOnlySpan<T> source, Span<double> sums, bool assign)
+        where T : unmanaged
+        where TFormat : struct, IFloatFormat<T>
+    {
+        (int start, int end) = EntriesOf(window, targets, columnStart, columnStart + sums.Length);
+        ReadOnlySpan<int> columns = targets.AsSpan(start, end - start);
+        ReadOnlySpan<int> sources = layer.Sources.AsSpan(start, end - start);
+        ReadOnlySpan<double> weights = layer.Weights.AsSpan(start, end - start);
+        for (int i = 0; i < columns.Length; i++)
+        {
+            double product = rowWeight * weights[i] * default(TFormat).ToDouble(source[sources[i] - window.SourceColumnStart]);
+            ref double sum = ref sums[columns[i] - columnStart];
+            sum = assign ? product : sum + product;
+        }
+    }
+
+    private static ReadOnlySpan<double> Fresh<T, TFormat>(TensorMap map, long position, Span<double> values)
+        where T : unmanaged
+        where TFormat : struct, IFloatFormat<T>
+    {
+        T[] elements = ArrayPool<T>.Shared.Rent(values.Length);
+        Span<T> drawn = elements.AsSpan(0, values.Length);
+        map.Fill.Write(map.Format, position, MemoryMarshal.AsBytes(drawn));
+        ReadOnlySpan<double> result = FloatConversion.Widen<T, TFormat>(map.Format, drawn, values);
+        if (typeof(T) == typeof(double))
+        {
+            result.CopyTo(values);
+            result = values;
+        }
+
+        ArrayPool<T>.Shared.Return(elements);
+        return result;
+    }
+
+    private static void Multiply(ReadOnlySpan<double> elements, double weight, Span<double> products)
+    {
+        var factor = new Vector<double>(weight);
+        int i = 0;
+        for (; i <= elements.Length - Vector<double>.Count; i += Vector<double>.Count)
+            (factor * new Vector<double>(elements[i..])).CopyTo(products[i..]);
+        for (; i < elements.Length; i++)
+            products[i] = weight * elements[i];
+    }
+
+    // Multiplied and added, never fused: accelerators and older processors must give the same bits.
+    private static void MultiplyAdd(ReadOnlySpan<double> elements, double weight, Span<double> sums)
+    {
+        var factor = new Vector<double>(weight);
+        int i = 0;
+        for (; i <= elements.Length - Vector<double>.Count; i += Vector<double>.Count)
+            (new Vector<double>(sums[i..]) + factor * new Vector<double>(elements[i..])).CopyTo(sums[i..]);
+        for (; i < elements.Length; i++)
+            sums[i] += weight * elements[i];
+    }
+
+    /// <summary>The entries whose columns lie in the range; the columns rise.</summary>
+    private static (int Start, int End) EntriesOf(MapWindow window, int[] targets, int columnStart, int columnEnd)
+    {
+        if (columnStart == 0 && columnEnd == window.Map.RowLength)
+            return (0, targets.Length);
+        return (LowerBound(targets, columnStart), LowerBound(targets, columnEnd));
+    }
+
+    private static int LowerBound(int[] sorted, int value)
+    {
+        int index = Array.BinarySearch(sorted, value);
+        return index < 0 ? ~index : index;
+    }
+}

@@ -1,0 +1,389 @@
+using System.Buffers;
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
+using OnnxMorph.Axes;
+using OnnxMorph.Kernels;
+
+namespace OnnxMorph.Weights;
+
+/// <summary>
+/// Reads any range of an expression's elements, in row-major order, one byte each for types below one byte. Reading is
+/// safe from several threads.
+/// </summary>
+internal abstract class TensorReader(WeightExpression expression) : IDisposable
+{
+    /// <summary>Most bytes of one piece of source that a reader holds for one window.</summary>
+    protected const int SourceBudget = 8 << 20;
+
+    /// <summary>Format of the elements.</summary>
+    public ElementFormat Format { get; } = ElementEncoding.Format(expression.Type);
+
+    /// <summary>Elements of the tensor.</summary>
+    public long Count { get; } = expression.Count;
+
+    /// <summary>Elements that are best read together.</summary>
+    public virtual long Granularity => 1;
+
+    /// <summary>Opens an expression and what it reads.</summary>
+    public static TensorReader Open(WeightExpression expression, KernelDevice device) => expression switch
+    {
+        StoredWeight { File: not null } stored => new FileReader(stored),
+        StoredWeight stored => new MemoryReader(stored),
+        FilledWeight filled => new FilledReader(filled),
+        DiracWeight dirac => new DiracReader(dirac),
+        MappedWeight mapped => new MappedReader(mapped, device),
+        RotatedWeight rotated => new RotatedReader(rotated, device),
+        _ => throw new NotSupportedException($"No reader for {expression.GetType().Name}."),
+    };
+
+    /// <summary>Reads the elements from <paramref name="first"/> on until <paramref name="destination"/> is full.</summary>
+    public abstract void Read(long first, Span<byte> destination);
+
+    /// <inheritdoc/>
+    public virtual void Dispose()
+    {
+    }
+}
+
+/// <summary>Elements in memory.</summary>
+internal sealed class MemoryReader(StoredWeight stored) : TensorReader(stored)
+{
+    public override void Read(long first, Span<byte> destination)
+    {
+        ReadOnlySpan<byte> bytes = stored.Bytes.Span;
+        int bits = stored.Type.BitWidth();
+        if (bits >= 8)
+            bytes.Slice((int)(first * Format.Size()), destination.Length).CopyTo(destination);
+        else
+            ElementEncoding.Unpack(bits, bytes[(int)(first * bits / 8)..], (int)(first % (8 / bits)), destination);
+    }
+}
+
+/// <summary>Elements in a file.</summary>
+internal sealed class FileReader : TensorReader
+{
+    private readonly StoredWeight _stored;
+    private readonly SafeFileHandle _handle;
+
+    public FileReader(StoredWeight stored)
+        : base(stored)
+    {
+        _stored = stored;
+        try
+        {
+            _handle = File.OpenHandle(stored.File!);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            throw new OnnxMorphException(ExitCode.InputOutput, $"The weights in '{stored.File}' cannot be opened: {error.Message}", error);
+        }
+    }
+
+    public override void Read(long first, Span<byte> destination)
+    {
+        int bits = _stored.Type.BitWidth();
+        if (bits >= 8)
+        {
+            ReadBytes(first * Format.Size(), destination);
+            return;
+        }
+
+        long start = first * bits / 8;
+        int length = (int)(_stored.Type.RawSize(first + destination.Length) - start);
+        byte[] packed = ArrayPool<byte>.Shared.Rent(length);
+        ReadBytes(start, packed.AsSpan(0, length));
+        ElementEncoding.Unpack(bits, packed, (int)(first % (8 / bits)), destination);
+        ArrayPool<byte>.Shared.Return(packed);
+    }
+
+    public override void Dispose() => _handle.Dispose();
+
+    private void ReadBytes(long start, Span<byte> destination)
+    {
+        while (!destination.IsEmpty)
+        {
+            int read = RandomAccess.Read(_handle, destination, _stored.Offset + start);
+            if (read == 0)
+                throw new UnreadableModelException(
+                    $"'{_stored.File}' ends inside a weight of {_stored.ByteLength} bytes at offset {_stored.Offset}; the file is cut short.");
+            destination = destination[read..];
+            start += read;
+        }
+    }
+}
+
+/// <summary>Elements of a fill.</summary>
+internal sealed class FilledReader(FilledWeight filled) : TensorReader(filled)
+{
+    private readonly KernelFill _fill = ElementEncoding.Fill(filled.Type, filled.Fill);
+
+    public override void Read(long first, Span<byte> destination) => _fill.Write(Format, first, destination);
+}
+
+/// <summary>Elements of Dirac kernels: one 1 for each output channel.</summary>
+internal sealed class DiracReader : TensorReader
+{
+    private readonly long _channels;
+    private readonly long _positions;
+    private readonly long _centre;
+    private readonly byte[] _one;
+
+    public DiracReader(DiracWeight dirac)
+        : base(dirac)
+    {
+        if (dirac.Shape.Length < 2)
+            throw new ArgumentException($"A Dirac kernel of rank {dirac.Shape.Length}; it needs output and input channels.", nameof(dirac));
+        _channels = dirac.Shape[1];
+        _positions = 1;
+        foreach (long size in dirac.Shape[2..])
+        {
+            _centre = _centre * size + size / 2;
+            _positions *= size;
+        }
+
+        UInt128 one = ElementEncoding.Constant(dirac.Type, 1);
+        _one = MemoryMarshal.AsBytes(new ReadOnlySpan<UInt128>(in one))[..Format.Size()].ToArray();
+    }
+
+    public override void Read(long first, Span<byte> destination)
+    {
+        destination.Clear();
+        int size = Format.Size();
+        long end = first + destination.Length / size;
+        long kernel = _channels * _positions;
+        if (kernel == 0)
+            return;
+        for (long output = first / kernel; output * kernel < end; output++)
+        {
+            long element = output * kernel + output % _channels * _positions + _centre;
+            if (element >= first && element < end)
+                _one.CopyTo(destination[(int)((element - first) * size)..]);
+        }
+    }
+}
+
+/// <summary>Elements of a tensor under axis maps.</summary>
+internal sealed class MappedReader : TensorReader
+{
+    private readonly TensorReader _source;
+    private readonly TensorMap _map;
+    private readonly KernelDevice _device;
+
+    public MappedReader(MappedWeight mapped, KernelDevice device)
+        : base(mapped)
+    {
+        CheckType(mapped);
+        AxisTerms?[] terms = [.. mapped.Maps.Select(m => m is null || m.IsIdentity ? null : Terms(m))];
+        bool hasFresh = mapped.Maps.Any(m => m is { FreshSize: > 0 });
+        KernelFill fill = hasFresh ? ElementEncoding.Fill(mapped.Type, mapped.Fill) : default;
+        _map = new TensorMap(Format, mapped.Source.Shape.AsSpan(), terms, fill);
+        _source = Open(mapped.Source, device);
+        _device = device;
+    }
+
+    public override long Granularity => _map.RowLength;
+
+    public override void Read(long first, Span<byte> destination)
+    {
+        int size = Format.Size();
+        while (!destination.IsEmpty)
+        {
+            (long row, long column) = Math.DivRem(first, _map.RowLength);
+            int rows = column == 0 ? destination.Length / size / _map.RowLength : 0;
+            int columnEnd = rows > 0 ? _map.RowLength : (int)Math.Min(_map.RowLength, column + destination.Length / size);
+            int elements = Math.Max(1, rows) * (columnEnd - (int)column);
+            ReadWindow(row, Math.Max(1, rows), (int)column, columnEnd, destination[..(elements * size)]);
+            destination = destination[(elements * size)..];
+            first += elements;
+        }
+    }
+
+    public override void Dispose() => _source.Dispose();
+
+    private void ReadWindow(long firstRow, int rows, int columnStart, int columnEnd, Span<byte> destination)
+    {
+        var window = new MapWindow(_map, firstRow, rows, columnStart, columnEnd);
+        if (window.TryGetCopiedRows(out long[] copies))
+        {
+            int length = columnEnd - columnStart;
+            ReadRows(copies, columnStart, length, destination);
+            return;
+        }
+
+        if (window.SourceBytes > SourceBudget && destination.Length > Format.Size())
+        {
+            // Many terms a row: less of the output at a time keeps the source that it needs in bounds.
+            if (rows > 1)
+            {
+                int upper = rows / 2 * (columnEnd - columnStart) * Format.Size();
+                ReadWindow(firstRow, rows / 2, columnStart, columnEnd, destination[..upper]);
+                ReadWindow(firstRow + rows / 2, rows - rows / 2, columnStart, columnEnd, destination[upper..]);
+                return;
+            }
+
+            int middle = (columnStart + columnEnd) / 2;
+            int left = (middle - columnStart) * Format.Size();
+            ReadWindow(firstRow, 1, columnStart, middle, destination[..left]);
+            ReadWindow(firstRow, 1, middle, columnEnd, destination[left..]);
+            return;
+        }
+
+        byte[] buffer = ArrayPool<byte>.Shared.Rent((int)window.SourceBytes);
+        Span<byte> source = buffer.AsSpan(0, (int)window.SourceBytes);
+        ReadRows(window.SourceRows, window.SourceColumnStart, window.SourceColumnEnd - window.SourceColumnStart, source);
+        _device.Map(window, source, destination);
+        ArrayPool<byte>.Shared.Return(buffer);
+    }
+
+    /// <summary>Reads the same columns of several source rows, neighbours at once.</summary>
+    private void ReadRows(IReadOnlyList<long> rows, int columnStart, int length, Span<byte> destination)
+    {
+        int bytes = length * Format.Size();
+        bool whole = length == _map.SourceRowLength;
+        for (int i = 0; i < rows.Count;)
+        {
+            int end = i + 1;
+            while (whole && end < rows.Count && rows[end] == rows[end - 1] + 1)
+                end++;
+            _source.Read(rows[i] * _map.SourceRowLength + columnStart, destination[(i * bytes)..(end * bytes)]);
+            i = end;
+        }
+    }
+
+    private static void CheckType(MappedWeight mapped)
+    {
+        if (!mapped.Type.IsScalable() && mapped.Maps.Any(m => m is { IsPick: false }))
+            throw new RefusedException(
+                $"Quantised or integer weights ({mapped.Type}) cannot be scaled or mixed, only copied and cut; convert the model to float first.");
+        if (mapped.Type == ElementType.Float8E8M0 && mapped.Maps.Any(HasZero))
+            throw new RefusedException($"Elements of type {mapped.Type} have no zero to pad with; convert the model to float first.");
+    }
+
+    private static bool HasZero(AxisMap? map)
+    {
+        for (int i = 0; i < map?.Size; i++)
+            if (map[i].IsEmpty)
+                return true;
+        return false;
+    }
+
+    private static AxisTerms Terms(AxisMap map)
+    {
+        ReadOnlySpan<Tap> taps = map.AllTaps;
+        var sources = new int[taps.Length];
+        var weights = new double[taps.Length];
+        for (int i = 0; i < taps.Length; i++)
+            (sources[i], weights[i]) = (taps[i].Source, taps[i].Weight);
+        return new AxisTerms(map.SourceSize, map.FreshSize, map.Starts.ToArray(), sources, weights);
+    }
+}
+
+/// <summary>
+/// Elements of a tensor with one axis rotated. The tensor is outer × groups blocks of [n × inner]; each block's projections on
+/// the rotation's vectors take a pass over the block and little memory, and with them any range of the block can be
+/// rotated by itself.
+/// </summary>
+internal sealed class RotatedReader : TensorReader
+{
+    private const int CachedBlocks = 16;
+
+    private readonly TensorReader _source;
+    private readonly BlockRotation _rotation;
+    private readonly int _groups;
+    private readonly int _columns;
+    private readonly long _blockLength;
+    private readonly Dictionary<long, Lazy<double[]>> _projections = [];
+    private readonly Queue<long> _cached = [];
+
+    public RotatedReader(RotatedWeight rotated, KernelDevice device)
+        : base(rotated)
+    {
+        if (!rotated.Type.IsScalable())
+            throw new RefusedException($"Quantised or integer weights ({rotated.Type}) cannot be rotated; convert the model to float first.");
+        long size = rotated.Shape[rotated.Axis];
+        if (rotated.Groups < 1 || size % rotated.Groups != 0)
+            throw new ArgumentException($"An axis of {size} has no {rotated.Groups} equal groups.", nameof(rotated));
+        _groups = rotated.Groups;
+        long inner = 1;
+        foreach (long length in rotated.Shape[(rotated.Axis + 1)..])
+            inner *= length;
+        _columns = checked((int)inner);
+        int rows = (int)(size / _groups);
+        _blockLength = (long)rows * _columns;
+        _rotation = new BlockRotation(_groups, rows, RotatedWeight.Reflections, rotated.Seed, rotated.Transpose);
+        _source = Open(rotated.Source, device);
+    }
+
+    public override void Read(long first, Span<byte> destination)
+    {
+        _source.Read(first, destination);
+        int count = destination.Length / Format.Size();
+        double[] values = ArrayPool<double>.Shared.Rent(count);
+        Span<double> elements = values.AsSpan(0, count);
+        FloatConversion.Widen(Format, destination, elements);
+        for (int done = 0; done < count;)
+        {
+            (long block, long offset) = Math.DivRem(first + done, _blockLength);
+            int length = (int)Math.Min(_blockLength - offset, count - done);
+            double[] finished = length == _blockLength
+                ? Project(block, new ReadOnlyMemory<double>(values, done, length))
+                : Projections(block);
+            _rotation.Apply((int)(block % _groups), offset, elements.Slice(done, length), _columns, finished);
+            done += length;
+        }
+
+        FloatConversion.Round(Format, elements, destination);
+        ArrayPool<double>.Shared.Return(values);
+    }
+
+    public override void Dispose() => _source.Dispose();
+
+    /// <summary>Projections of a block that is in memory as a whole.</summary>
+    private double[] Project(long block, ReadOnlyMemory<double> elements)
+    {
+        int group = (int)(block % _groups);
+        var projections = new double[_rotation.Reflections * _columns];
+        _rotation.Project(group, 0, elements, _columns, projections);
+        _rotation.Finish(group, _columns, projections);
+        return projections;
+    }
+
+    /// <summary>Projections of a block that windows cut: computed by the first window that asks, kept for its neighbours.</summary>
+    private double[] Projections(long block)
+    {
+        Lazy<double[]>? lazy;
+        lock (_cached)
+        {
+            if (!_projections.TryGetValue(block, out lazy))
+            {
+                lazy = new Lazy<double[]>(() => ProjectByPanels(block));
+                _projections.Add(block, lazy);
+                _cached.Enqueue(block);
+                if (_cached.Count > CachedBlocks)
+                    _projections.Remove(_cached.Dequeue());
+            }
+        }
+
+        return lazy.Value;
+    }
+
+    private double[] ProjectByPanels(long block)
+    {
+        int group = (int)(block % _groups);
+        var projections = new double[_rotation.Reflections * _columns];
+        int panel = Math.Clamp(SourceBudget / sizeof(double) / Math.Max(1, _columns), 1, _rotation.Size);
+        byte[] bytes = new byte[panel * _columns * Format.Size()];
+        double[] values = new double[panel * _columns];
+        for (int row = 0; row < _rotation.Size; row += panel)
+        {
+            int length = Math.Min(panel, _rotation.Size - row) * _columns;
+            Span<byte> read = bytes.AsSpan(0, length * Format.Size());
+            _source.Read(block * _blockLength + (long)row * _columns, read);
+            FloatConversion.Widen(Format, read, values.AsSpan(0, length));
+            _rotation.Project(group, row, values.AsMemory(0, length), _columns, projections);
+        }
+
+        _rotation.Finish(group, _columns, projections);
+        return projections;
+    }
+}

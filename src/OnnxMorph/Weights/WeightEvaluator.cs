@@ -1,0 +1,123 @@
+using System.Buffers;
+using OnnxMorph.Kernels;
+
+namespace OnnxMorph.Weights;
+
+/// <summary>
+/// Evaluates weight expressions by windows: several windows at a time on the machine's cores, in bounded memory,
+/// the same bytes for any window, device or number of threads.
+/// </summary>
+/// <param name="device">What evaluates the maps; the processor's vector units by default.</param>
+public sealed class WeightEvaluator(KernelDevice? device = null)
+{
+    private const int DefaultWindow = 4 << 20;
+
+    private readonly KernelDevice _device = device ?? KernelDevice.Simd;
+
+    /// <summary>Bytes of one window; tests make it small.</summary>
+    internal int WindowBytes { get; init; } = DefaultWindow;
+
+    /// <summary>Writes the tensor in ONNX raw layout.</summary>
+    /// <exception cref="RefusedException">The element type does not allow what the expression asks.</exception>
+    /// <exception cref="UnreadableModelException">A file ends inside a weight.</exception>
+    public void Write(WeightExpression expression, Stream destination, CancellationToken cancellation = default)
+    {
+        using TensorReader reader = TensorReader.Open(expression, _device);
+        int bits = expression.Type.BitWidth();
+        long step = WindowLength(reader, bits);
+        var pending = new Queue<Task<ArraySegment<byte>>>();
+        try
+        {
+            long next = 0;
+            while (next < reader.Count || pending.Count > 0)
+            {
+                for (; next < reader.Count && pending.Count <= Environment.ProcessorCount; next += step)
+                {
+                    cancellation.ThrowIfCancellationRequested();
+                    long first = next;
+                    pending.Enqueue(Task.Run(() => Window(reader, bits, first, (int)Math.Min(step, reader.Count - first)), cancellation));
+                }
+
+                ArraySegment<byte> window = pending.Peek().GetAwaiter().GetResult();
+                pending.Dequeue();
+                destination.Write(window);
+                ArrayPool<byte>.Shared.Return(window.Array!);
+            }
+        }
+        finally
+        {
+            // The reader must outlive the windows that still read.
+            Task.WhenAll(pending).ContinueWith(_ => { }, TaskScheduler.Default).Wait(CancellationToken.None);
+        }
+    }
+
+    /// <summary>The tensor's bytes in ONNX raw layout, for tensors that fit an array.</summary>
+    /// <exception cref="RefusedException">The element type does not allow what the expression asks.</exception>
+    /// <exception cref="UnreadableModelException">A file ends inside a weight.</exception>
+    public byte[] Evaluate(WeightExpression expression)
+    {
+        var result = new byte[expression.ByteLength];
+        using var stream = new MemoryStream(result);
+        Write(expression, stream);
+        return result;
+    }
+
+    /// <summary>
+    /// Sums over the elements of a floating-point tensor for each index along <paramref name="axis"/>: norms of channels,
+    /// standard deviations.
+    /// </summary>
+    /// <exception cref="RefusedException">The tensor is not of a floating-point type.</exception>
+    public Moments[] Measure(WeightExpression expression, int axis)
+    {
+        if (!expression.Type.IsScalable())
+            throw new RefusedException($"Weights of type {expression.Type} have no norm; convert the model to float first.");
+        using TensorReader reader = TensorReader.Open(expression, _device);
+        var result = new Moments[expression.Shape[axis]];
+        long inner = 1;
+        foreach (long size in expression.Shape[(axis + 1)..])
+            inner *= size;
+        long step = WindowLength(reader, expression.Type.BitWidth());
+        var bytes = new byte[step * reader.Format.Size()];
+        var values = new double[step];
+        for (long first = 0; first < reader.Count; first += step)
+        {
+            int count = (int)Math.Min(step, reader.Count - first);
+            Span<byte> window = bytes.AsSpan(0, count * reader.Format.Size());
+            reader.Read(first, window);
+            FloatConversion.Widen(reader.Format, window, values);
+            for (int done = 0; done < count;)
+            {
+                (long line, long within) = Math.DivRem(first + done, inner);
+                int length = (int)Math.Min(inner - within, count - done);
+                result[line % result.Length].Add(values.AsSpan(done, length));
+                done += length;
+            }
+        }
+
+        return result;
+    }
+
+    /// <summary>Elements of a window: whole rows where rows are short, and whole bytes of packed elements.</summary>
+    private long WindowLength(TensorReader reader, int bits)
+    {
+        long length = Math.Max(8, WindowBytes / reader.Format.Size());
+        if (bits < 8)
+            return length / 8 * 8;
+        return reader.Granularity > 0 && reader.Granularity < length ? length / reader.Granularity * reader.Granularity : length;
+    }
+
+    private static ArraySegment<byte> Window(TensorReader reader, int bits, long first, int count)
+    {
+        int bytes = count * reader.Format.Size();
+        byte[] buffer = ArrayPool<byte>.Shared.Rent(bytes);
+        reader.Read(first, buffer.AsSpan(0, bytes));
+        if (bits >= 8)
+            return new ArraySegment<byte>(buffer, 0, bytes);
+
+        int length = (count * bits + 7) / 8;
+        byte[] packed = ArrayPool<byte>.Shared.Rent(length);
+        ElementEncoding.Pack(bits, buffer.AsSpan(0, bytes), packed.AsSpan(0, length));
+        ArrayPool<byte>.Shared.Return(buffer);
+        return new ArraySegment<byte>(packed, 0, length);
+    }
+}

@@ -88,17 +88,24 @@ public sealed class AxisMap : IEquatable<AxisMap>
         return new AxisMap(size, 0, starts, taps);
     }
 
-    /// <summary>A map given by the terms of each child index.</summary>
+    /// <summary>
+    /// A map given by the terms of each child index. Terms are kept in source order, terms of one source are added up,
+    /// and those that cancel are dropped, so that equal maps compare equal.
+    /// </summary>
     public static AxisMap FromTaps(int sourceSize, int freshSize, IReadOnlyList<IReadOnlyList<Tap>> rows)
     {
         var starts = new int[rows.Count + 1];
+        var taps = new List<Tap>(rows.Count);
+        var row = new List<Tap>();
         for (int i = 0; i < rows.Count; i++)
-            starts[i + 1] = starts[i] + rows[i].Count;
-        var taps = new Tap[starts[^1]];
-        for (int i = 0; i < rows.Count; i++)
-            for (int k = 0; k < rows[i].Count; k++)
-                taps[starts[i] + k] = rows[i][k];
-        return new AxisMap(sourceSize, freshSize, starts, taps);
+        {
+            row.Clear();
+            row.AddRange(rows[i]);
+            AddMerged(taps, row);
+            starts[i + 1] = taps.Count;
+        }
+
+        return new AxisMap(sourceSize, freshSize, starts, [.. taps]);
     }
 
     /// <summary>A map that copies index <c>sources[c]</c> of the extended parent; a negative source is a zero.</summary>
@@ -135,24 +142,24 @@ public sealed class AxisMap : IEquatable<AxisMap>
             throw new ArgumentException($"A map from {SourceSize} cannot follow a map to {first.Size}.", nameof(first));
         var starts = new int[Size + 1];
         var taps = new List<Tap>(_taps.Length);
-        var merged = new SortedDictionary<int, double>();
+        var row = new List<Tap>();
+        int freshStart = first.SourceSize + first.FreshSize;
         for (int i = 0; i < Size; i++)
         {
-            merged.Clear();
+            row.Clear();
             foreach (Tap outer in this[i])
             {
                 if (outer.Source >= SourceSize)
                 {
-                    Accumulate(merged, outer.Source - SourceSize + first.SourceSize + first.FreshSize, outer.Weight);
+                    row.Add(outer with { Source = outer.Source - SourceSize + freshStart });
                     continue;
                 }
 
                 foreach (Tap inner in first[outer.Source])
-                    Accumulate(merged, inner.Source, outer.Weight * inner.Weight);
+                    row.Add(new Tap(inner.Source, outer.Weight * inner.Weight));
             }
 
-            foreach ((int source, double weight) in merged)
-                taps.Add(new Tap(source, weight));
+            AddMerged(taps, row);
             starts[i + 1] = taps.Count;
         }
 
@@ -222,10 +229,19 @@ public sealed class AxisMap : IEquatable<AxisMap>
         return new AxisMap(sources, fresh, starts, [.. taps]);
     }
 
-    private static void Accumulate(SortedDictionary<int, double> sums, int source, double weight)
+    /// <summary>Adds a row to <paramref name="taps"/> in source order, each source once.</summary>
+    private static void AddMerged(List<Tap> taps, List<Tap> row)
     {
-        sums.TryGetValue(source, out double sum);
-        sums[source] = sum + weight;
+        if (row.Count > 1)
+            row = [.. row.OrderBy(t => t.Source)];
+        for (int i = 0; i < row.Count;)
+        {
+            Tap tap = row[i++];
+            for (; i < row.Count && row[i].Source == tap.Source; i++)
+                tap = tap with { Weight = tap.Weight + row[i].Weight };
+            if (tap.Weight != 0)
+                taps.Add(tap);
+        }
     }
 
     /// <inheritdoc/>

@@ -1,0 +1,38 @@
+using System.Text.Json.Serialization;
+using OnnxMorph.Graph;
+using OnnxMorph.Morphs;
+using OnnxMorph.Verification;
+
+namespace OnnxMorph.Cli;
+
+/// <summary>One step as <c>morph --json</c> prints it.</summary>
+internal sealed record StepJson(
+    string Step, Exactness Exactness, IReadOnlyList<Change> Changes, IReadOnlyList<RefusalJson> Refused, IReadOnlyList<string> Notes);
+
+/// <summary>A layer that was selected and not changed.</summary>
+internal sealed record RefusalJson(string Node, string Reason);
+
+/// <summary>What <c>morph --json</c> prints.</summary>
+internal sealed record MorphJson(
+    string? Output, IReadOnlyList<StepJson> Steps, long ParametersBefore, long ParametersAfter,
+    IReadOnlyList<TensorReport> Tensors, VerificationReport? Verification)
+{
+    public static MorphJson Of(MorphReport report) => new(
+        report.Output,
+        [.. report.Steps.Select(s => new StepJson(s.Step, s.Exactness, s.Changes, [.. s.Refused.Select(r => new RefusalJson(r.Where, r.Why))], s.Notes))],
+        report.ParametersBefore, report.ParametersAfter, report.Tensors, report.Verification);
+}
+
+/// <summary>A device as <c>devices --json</c> prints it.</summary>
+internal sealed record DeviceJson(string Device, string Name, long MemoryBytes, bool Chosen);
+
+/// <summary>Serialisers generated at build time: quick to start and safe to trim.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
+    NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
+    UseStringEnumConverter = true,
+    WriteIndented = true)]
+[JsonSerializable(typeof(ModelInspection))]
+[JsonSerializable(typeof(MorphJson))]
+[JsonSerializable(typeof(DeviceJson[]))]
+internal sealed partial class CliJson : JsonSerializerContext;

@@ -8,10 +8,20 @@ namespace OnnxMorph.Cli;
 /// </summary>
 internal sealed class Terminal(bool json, bool quiet)
 {
-    private readonly IAnsiConsole _results = json ? Error : AnsiConsole.Console;
+    // A file or a pipe has no width to fold lines at.
+    private const int Unfolded = 1 << 16;
 
-    private static IAnsiConsole Error { get; } =
-        AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Error) });
+    private readonly IAnsiConsole _results = json ? Error : To(Console.Out, Console.IsOutputRedirected);
+
+    private static IAnsiConsole Error => field ??= To(Console.Error, Console.IsErrorRedirected);
+
+    private static IAnsiConsole To(TextWriter writer, bool redirected)
+    {
+        IAnsiConsole console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(writer) });
+        if (redirected)
+            console.Profile.Width = Unfolded;
+        return console;
+    }
 
     /// <summary>A line for people; markup is not interpreted.</summary>
     public void Line(string text = "")

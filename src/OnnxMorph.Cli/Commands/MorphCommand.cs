@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Text.Json;
+using OnnxMorph.Axes;
 using OnnxMorph.Kernels;
 using OnnxMorph.Morphs;
 using OnnxMorph.Verification;
@@ -90,16 +91,22 @@ internal static class MorphCommand
             {
                 case WidenOption:
                     (string selector, string size) = Split(option, value);
-                    steps.Add(new MorphStep($"{option} {value}", new WidenPass(Selector.Parse(selector), SizeRequest.Parse(size), method, stepSeed).Apply));
+                    steps.Add(Step(selector, s => new WidenPass(s, SizeRequest.Parse(size), method, stepSeed).Apply));
                     break;
                 case KernelOption:
                     (selector, size) = Split(option, value);
-                    steps.Add(new MorphStep($"{option} {value}", new KernelPass(Selector.Parse(selector), SizeRequest.Parse(size)).Apply));
+                    steps.Add(Step(selector, s => new KernelPass(s, SizeRequest.Parse(size)).Apply));
                     break;
                 case DeepenOption:
                     (string layers, int count) = SplitCount(value);
-                    steps.Add(new MorphStep($"{option} {value}", new DeepenPass(Selector.Parse(layers), count, form, stepSeed).Apply));
+                    steps.Add(Step(layers, s => new DeepenPass(s, count, form, stepSeed).Apply));
                     break;
+            }
+
+            MorphStep Step(string selector, Func<Selector, Func<AxisAnalysis, StepReport>> pass)
+            {
+                var parsedSelector = Selector.Parse(selector);
+                return new MorphStep($"{option} {value}", parsedSelector, pass(parsedSelector));
             }
         }
 

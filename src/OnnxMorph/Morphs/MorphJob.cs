@@ -139,7 +139,7 @@ public sealed class MorphJob
     {
         var reasons = result.Steps.SelectMany(s => s.Refused).ToList();
         return reasons.Count == 0
-            ? $"No layer is selected by {string.Join(", ", result.Steps.Select(s => $"'{s.Step}'"))}; 'onnxmorph inspect' lists the layers' names."
+            ? "The model has no layer that takes any of the steps; 'onnxmorph inspect' lists its layers."
             : $"Nothing could be changed: {reasons[0]}{(reasons.Count > 1 ? $", and {reasons.Count - 1} more" : "")}.";
     }
 

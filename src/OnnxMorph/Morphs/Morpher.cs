@@ -8,8 +8,9 @@ namespace OnnxMorph.Morphs;
 
 /// <summary>One step of a morph: a pass with its options.</summary>
 /// <param name="Name">The step as the user wrote it.</param>
+/// <param name="Selector">The layers that it is for.</param>
 /// <param name="Apply">Changes the analysed graph in place and reports.</param>
-public sealed record MorphStep(string Name, Func<AxisAnalysis, StepReport> Apply);
+public sealed record MorphStep(string Name, Selector Selector, Func<AxisAnalysis, StepReport> Apply);
 
 /// <summary>A morphed model with what was done to it.</summary>
 /// <param name="Child">The child.</param>
@@ -28,6 +29,7 @@ public static class Morpher
 
     /// <summary>Morphs a copy of <paramref name="parent"/>.</summary>
     /// <exception cref="UnreadableModelException">ONNX Runtime does not load the model.</exception>
+    /// <exception cref="RefusedException">A step names layers that the model does not have.</exception>
     public static MorphResult Morph(OnnxModel parent, IReadOnlyList<MorphStep> steps, CancellationToken cancellation = default)
     {
         OnnxModel model = parent;
@@ -39,6 +41,14 @@ public static class Morpher
         {
             cancellation.ThrowIfCancellationRequested();
             (model, shapes, StepReport report) = Run(step, model, shapes, cancellation);
+            if (report.Changes.Count + report.Refused.Count == 0)
+            {
+                // '*' is for every layer that takes the step, which may be none; a name that fits nothing is a mistake.
+                if (!step.Selector.IsEverything)
+                    throw new RefusedException($"'{step.Name}' fits no layer that takes this step; 'onnxmorph inspect' lists the layers' names.");
+                report.Notes.Add("The model has no layer that takes this step.");
+            }
+
             reports.Add(report);
             foreach ((string value, AxisMap?[] maps) in report.Relations)
                 if (original.Contains(value))

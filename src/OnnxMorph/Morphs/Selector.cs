@@ -32,6 +32,9 @@ public sealed class Selector
         return new Selector(text, pattern);
     }
 
+    /// <summary>Whether the selector takes every layer.</summary>
+    public bool IsEverything => _pattern == "*";
+
     /// <summary>Whether the selector names a node.</summary>
     public bool Matches(NodeProto node) =>
         FileSystemName.MatchesSimpleExpression(_pattern, ModelGraph.NameOf(node), ignoreCase: false);

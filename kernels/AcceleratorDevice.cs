@@ -80,8 +80,8 @@ internal sealed class AcceleratorDevice : KernelDevice
         where TFresh : unmanaged, IFresh<T>
     {
         using var buffers = new Buffers<T>(_accelerator, window, source);
-        var kernel = _accelerator.LoadAutoGroupedStreamKernel<LongIndex1D, MapArguments<T>, TFresh>(MapKernels.Pick<T, TFresh>);
-        kernel(buffers.Output.Length, buffers.Arguments(window), fresh);
+        var kernel = _accelerator.LoadAutoGroupedStreamKernel<Index1D, MapArguments<T>, TFresh>(MapKernels.Pick<T, TFresh>);
+        kernel(buffers.Output.IntExtent, buffers.Arguments(window), fresh);
         buffers.Output.View.BaseView.CopyToCPU(MemoryMarshal.Cast<byte, T>(output));
     }
 
@@ -91,9 +91,9 @@ internal sealed class AcceleratorDevice : KernelDevice
         where TFresh : unmanaged, IFresh<T>
     {
         using var buffers = new Buffers<T>(_accelerator, window, source);
-        var kernel = _accelerator.LoadAutoGroupedStreamKernel<LongIndex1D, MapArguments<T>, TFresh, AcceleratorArithmetic>(
+        var kernel = _accelerator.LoadAutoGroupedStreamKernel<Index1D, MapArguments<T>, TFresh, AcceleratorArithmetic>(
             MapKernels.Scale<T, TFormat, TFresh>);
-        kernel(buffers.Output.Length, buffers.Arguments(window), fresh, new AcceleratorArithmetic(0));
+        kernel(buffers.Output.IntExtent, buffers.Arguments(window), fresh, new AcceleratorArithmetic(0));
         buffers.Output.View.BaseView.CopyToCPU(MemoryMarshal.Cast<byte, T>(output));
     }
 

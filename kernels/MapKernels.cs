@@ -33,12 +33,12 @@ internal struct MapArguments<T>
 internal static class MapKernels
 {
     /// <summary>Moves one element, or makes a fresh one.</summary>
-    public static void Pick<T, TFresh>(LongIndex1D index, MapArguments<T> arguments, TFresh fresh)
+    public static void Pick<T, TFresh>(Index1D index, MapArguments<T> arguments, TFresh fresh)
         where T : unmanaged
         where TFresh : unmanaged, IFresh<T>
     {
-        long row = index / arguments.Width;
-        int column = (int)(index - row * arguments.Width) + arguments.ColumnStart;
+        int row = index / arguments.Width;
+        int column = index - row * arguments.Width + arguments.ColumnStart;
         int entry = column / arguments.Run;
         int within = column - entry * arguments.Run;
         int rowTerm = arguments.RowStarts[row];
@@ -50,13 +50,13 @@ internal static class MapKernels
     }
 
     /// <summary>Sums the terms of one element.</summary>
-    public static void Scale<T, TFormat, TFresh>(LongIndex1D index, MapArguments<T> arguments, TFresh fresh, AcceleratorArithmetic arithmetic)
+    public static void Scale<T, TFormat, TFresh>(Index1D index, MapArguments<T> arguments, TFresh fresh, AcceleratorArithmetic arithmetic)
         where T : unmanaged
         where TFormat : unmanaged, IFloatFormat<T>
         where TFresh : unmanaged, IFresh<T>
     {
-        long row = index / arguments.Width;
-        int column = (int)(index - row * arguments.Width) + arguments.ColumnStart;
+        int row = index / arguments.Width;
+        int column = index - row * arguments.Width + arguments.ColumnStart;
         int entry = column / arguments.Run;
         int within = column - entry * arguments.Run;
         double sum = 0;

@@ -29,7 +29,7 @@ public static class RandomDraw
         where TArithmetic : struct, IArithmetic
     {
         // 2·word + 1 − 2³² has 33 bits and the factor is a power of two: exact.
-        double centred = (2L * word + 1 - (1L << 32)) * (1.0 / (1L << 33));
+        double centred = arithmetic.Product(2L * word + 1 - (1L << 32), 1.0 / (1L << 33));
         return distribution == Distribution.Uniform ? centred * 2 : Quantile(arithmetic, centred);
     }
 
@@ -77,7 +77,7 @@ public static class RandomDraw
         double m = Interop.IntAsFloat((bits & 0xF_FFFF_FFFF_FFFFUL) | 0x3FF0_0000_0000_0000UL);
         if (m >= 1.5)
         {
-            m *= 0.5;
+            m = arithmetic.Product(m, 0.5);
             exponent++;
         }
 

@@ -173,7 +173,7 @@ internal sealed class MappedReader : TensorReader
         : base(mapped)
     {
         CheckType(mapped);
-        AxisTerms?[] terms = [.. mapped.Maps.Select(m => m is null || m.IsIdentity ? null : Terms(m))];
+        AxisTerms?[] terms = [.. mapped.Maps.Select(m => m is null or { IsIdentity: true, FreshSize: 0 } ? null : Terms(m))];
         bool hasFresh = mapped.Maps.Any(m => m is { FreshSize: > 0 });
         KernelFill fill = hasFresh ? ElementEncoding.Fill(mapped.Type, mapped.Fill) : default;
         _map = new TensorMap(Format, mapped.Source.Shape.AsSpan(), terms, fill);

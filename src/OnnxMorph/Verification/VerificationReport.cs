@@ -29,7 +29,7 @@ public enum Exactness
 /// <param name="Exactness">The worst over the outputs.</param>
 /// <param name="Reason">One sentence on why it did not pass; null where it did.</param>
 /// <param name="Margin">How many times the noise floor a difference may be to count as rounding.</param>
-/// <param name="Outputs">One entry for each output of the parent, in its order.</param>
+/// <param name="Outputs">One entry for each output of the parent, in its order; none where the comparison could not be made, and <paramref name="Reason"/> says why.</param>
 /// <param name="Inputs">The draws or samples that both models ran on.</param>
 /// <param name="Skipped">Draws that the parent itself could not run, or gave NaN on.</param>
 /// <param name="Notes">What else the user should know: arrays left out, draws that prove little.</param>

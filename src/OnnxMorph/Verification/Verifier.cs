@@ -251,6 +251,7 @@ public static class Verifier
             reason = "The parent's outputs are empty or NaN on every draw, so nothing was compared; give samples with --inputs.";
         Exactness exactness = reason is null ? verdicts.Values.Max(v => v.Exactness) : Exactness.Different;
         bool passed = exactness <= options.Accept;
+        bool comparable = reason is null;
         Verdict? failed = verdicts.Values.FirstOrDefault(v => v.Exactness > options.Accept);
         string? divergence = null;
         if (reason is null && failed is not null)
@@ -265,7 +266,8 @@ public static class Verifier
             draws.Notes.AddRange(verdict.Notes);
         return new VerificationReport(
             passed, exactness, passed ? null : reason, options.Margin,
-            [.. verdicts.Values.Select(v => v.ToReport(options.Accept, v.Exactness > options.Accept ? divergence : null))],
+            // Where the comparison itself broke off, numbers of the draws before would read like a verdict.
+            comparable ? [.. verdicts.Values.Select(v => v.ToReport(options.Accept, v.Exactness > options.Accept ? divergence : null))] : [],
             [.. draws.Accepted.Select(d => d.Draw.ToReport())], draws.Skipped, draws.Notes);
     }
 

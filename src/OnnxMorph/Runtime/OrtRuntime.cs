@@ -56,7 +56,7 @@ public static partial class OrtRuntime
     public static InferenceSession Load(string path, SessionOptions options)
     {
         if (!File.Exists(path))
-            throw new OnnxMorphException(ExitCode.InputOutput, $"The model file '{path}' does not exist; check the path.");
+            throw new OnnxMorphException(ExitCode.InputOutput, $"The model file '{path}' does not exist or is no file; check the path.");
         try
         {
             return new InferenceSession(path, options);
@@ -157,7 +157,7 @@ public static partial class OrtRuntime
         return text.Length <= 300 ? text : text[..299] + "…";
     }
 
-    [GeneratedRegex(@"^\s*\[ErrorCode:\w+\]\s*")]
+    [GeneratedRegex(@"^\s*\[ErrorCode:\w+\]\s*(?:Load model from .*? failed:\s*)?", RegexOptions.Singleline)]
     private static partial Regex ErrorCode();
 
     [GeneratedRegex(@"(?:[A-Za-z]:)?[\w./\\-]*[/\\][\w.-]+\.(?:cc|h|cpp)(?::\d+|\(\d+\))?\s*(?:[\w:<>&*, ]+\([^)]*\)\s*(?:\[with[^\]]*\]\s*)?)?|Stacktrace:.*", RegexOptions.Singleline)]

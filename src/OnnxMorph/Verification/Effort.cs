@@ -2,7 +2,7 @@ namespace OnnxMorph.Verification;
 
 /// <summary>How much is run, decided by the size of the larger model alone, so that the same files get the same report.</summary>
 /// <param name="Draws">Draws of random inputs that are compared.</param>
-/// <param name="Perturbations">Perturbed runs of the parent for each draw.</param>
+/// <param name="Perturbations">Runs of the parent with perturbed inputs for each draw; half as many sessions with perturbed weights.</param>
 /// <param name="EveryLevel">Whether the parent also runs at basic optimisation, and with several threads apart from that.</param>
 internal sealed record Effort(int Draws, int Perturbations, bool EveryLevel)
 {

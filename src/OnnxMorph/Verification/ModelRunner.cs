@@ -1,4 +1,6 @@
+using System.Runtime.InteropServices;
 using Microsoft.ML.OnnxRuntime;
+using Microsoft.ML.OnnxRuntime.Tensors;
 using OnnxMorph.Runtime;
 
 namespace OnnxMorph.Verification;
@@ -18,7 +20,7 @@ internal sealed class ModelRunner : IDisposable
     private readonly SessionOptions _options;
     private readonly RunOptions _runOptions = OrtRuntime.CreateRunOptions();
     private readonly InferenceSession _session;
-    private readonly List<OrtValue> _initializers = [];
+    private readonly List<(OrtValue Value, byte[] Pinned)> _initializers = [];
 
     /// <summary>Loads the model with the given initializers in place of its own.</summary>
     public ModelRunner(string path, GraphOptimizationLevel optimization, int threads, IEnumerable<(string Name, TensorData Data)>? initializers = null)
@@ -28,8 +30,12 @@ internal sealed class ModelRunner : IDisposable
         {
             foreach ((string name, TensorData data) in initializers ?? [])
             {
-                OrtValue value = data.ToOrtValue();
-                _initializers.Add(value);
+                // ONNX Runtime takes initializers from memory that its caller owns, which must stay where it is.
+                byte[] pinned = GC.AllocateUninitializedArray<byte>(data.Bytes.Length, pinned: true);
+                data.Bytes.CopyTo(pinned, 0);
+                OrtValue value = OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, (TensorElementType)(int)data.Type,
+                    data.Shape, Marshal.UnsafeAddrOfPinnedArrayElement(pinned, 0), pinned.Length);
+                _initializers.Add((value, pinned));
                 _options.AddInitializer(name, value);
             }
 
@@ -111,7 +117,7 @@ internal sealed class ModelRunner : IDisposable
     {
         _options.Dispose();
         _runOptions.Dispose();
-        foreach (OrtValue value in _initializers)
+        foreach ((OrtValue value, _) in _initializers)
             value.Dispose();
     }
 }

@@ -15,9 +15,12 @@ internal sealed class RandomDraws
     private enum Range
     {
         Normal,
+        Smooth,
         Unit,
         Small,
     }
+
+    private const int Ranges = 4;
 
     /// <summary>Batch and two other sizes; symbols that are no batch take the two in turn. Tiny ones show border bugs.</summary>
     private static readonly (int Batch, int First, int Second)[] s_sizes =
@@ -105,9 +108,9 @@ internal sealed class RandomDraws
         cancellation.ThrowIfCancellationRequested();
         string failure = "";
         _integerLimits ??= ProbeIntegers(size);
-        for (int attempt = 0; attempt < 3; attempt++)
+        for (int attempt = 0; attempt < Ranges; attempt++)
         {
-            var range = (Range)((index + attempt) % 3);
+            var range = (Range)((index + attempt) % Ranges);
             // Masks want 0 and 1, token ids the whole vocabulary: every other draw takes the wide ranges.
             bool wide = index % 2 == 1 && _integerLimits is not null && attempt == 0;
             Draw draw = Create(size, range, wide ? _integerLimits! : [], Verifier.HashSeed(_seed, index, 512 + attempt));
@@ -215,7 +218,7 @@ internal sealed class RandomDraws
             });
         }
 
-        string ranges = range switch { Range.Normal => "normal(0, 1)", Range.Unit => "uniform [0, 1)", _ => "normal(0, 0.01)" };
+        string ranges = range switch { Range.Normal => "normal(0, 1)", Range.Smooth => "smooth waves", Range.Unit => "uniform [0, 1)", _ => "normal(0, 0.01)" };
         if (_parent.Inputs.All(input => !input.Type.IsScalable()))
             ranges = "";
         if (_parent.Inputs.Any(input => !input.Type.IsScalable() && input.Type != ElementType.Bool))
@@ -242,14 +245,12 @@ internal sealed class RandomDraws
     private static TensorData Floats(ElementType type, long[] shape, Range range, Random random)
     {
         var values = new float[shape.Aggregate(1L, (product, size) => checked(product * size))];
-        foreach (ref float value in values.AsSpan())
+        if (range == Range.Smooth)
+            Waves(values, shape, random);
+        else
         {
-            value = range switch
-            {
-                Range.Unit => random.NextSingle(),
-                Range.Normal => Normal(random),
-                _ => 0.01f * Normal(random),
-            };
+            foreach (ref float value in values.AsSpan())
+                value = range == Range.Unit ? random.NextSingle() : (range == Range.Normal ? 1 : 0.01f) * Normal(random);
         }
 
         if (type is ElementType.Float16)
@@ -257,6 +258,26 @@ internal sealed class RandomDraws
         if (type is ElementType.BFloat16)
             return TensorData.From<ushort>(type, shape, [.. values.Select(v => (ushort)(BitConverter.SingleToInt32Bits(v) >>> 16))]);
         return TensorConversion.TryConvert(TensorData.From<float>(ElementType.Float32, shape, values), type)!;
+    }
+
+    /// <summary>
+    /// Plane waves over the last two axes, of its own offset and strength for every index of the others: neighbours
+    /// agree as in images and signals, which wakes units that white noise averages out.
+    /// </summary>
+    private static void Waves(Span<float> values, long[] shape, Random random)
+    {
+        long columns = shape.Length > 0 ? shape[^1] : 1;
+        long rows = shape.Length > 1 ? shape[^2] : 1;
+        for (int at = 0; at < values.Length; at += (int)(rows * columns))
+        {
+            float offset = Normal(random);
+            float strength = 2 * Normal(random);
+            double down = 3 * random.NextDouble() * 2 * Math.PI / rows;
+            double across = 3 * random.NextDouble() * 2 * Math.PI / columns;
+            double phase = random.NextDouble() * 2 * Math.PI;
+            for (int i = 0; i < rows * columns; i++)
+                values[at + i] = offset + strength * (float)Math.Cos(phase + down * (i / columns) + across * (i % columns));
+        }
     }
 
     /// <summary>A standard normal number (Box and Muller).</summary>

@@ -1,3 +1,5 @@
+using System.Text;
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 
@@ -29,7 +31,7 @@ public enum Exactness
 /// <param name="Exactness">The worst over the outputs.</param>
 /// <param name="Reason">One sentence on why it did not pass; null where it did.</param>
 /// <param name="Margin">How many times the noise floor a difference may be to count as rounding.</param>
-/// <param name="Outputs">One entry for each output of the parent, in its order.</param>
+/// <param name="Outputs">One entry for each output of the parent, in its order; none where the comparison could not be made, and <paramref name="Reason"/> says why.</param>
 /// <param name="Inputs">The draws or samples that both models ran on.</param>
 /// <param name="Skipped">Draws that the parent itself could not run, or gave NaN on.</param>
 /// <param name="Notes">What else the user should know: arrays left out, draws that prove little.</param>
@@ -44,7 +46,15 @@ public sealed record VerificationReport(
     IReadOnlyList<string> Notes)
 {
     /// <summary>The report as one JSON document; infinite numbers become the strings "Infinity" and "NaN".</summary>
-    public string ToJson() => JsonSerializer.Serialize(this, VerificationJson.Default.VerificationReport);
+    public string ToJson()
+    {
+        using var bytes = new MemoryStream();
+        // Names and paths stay readable: the document goes to a terminal or a file, not into HTML.
+        var options = new JsonWriterOptions { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+        using (var writer = new Utf8JsonWriter(bytes, options))
+            JsonSerializer.Serialize(writer, this, VerificationJson.Default.VerificationReport);
+        return Encoding.UTF8.GetString(bytes.GetBuffer().AsSpan(0, (int)bytes.Length));
+    }
 }
 
 /// <summary>The comparison of one output over all draws.</summary>
@@ -83,7 +93,6 @@ public sealed record SkippedDraw(string Description, string Reason);
 /// <summary>Serialisers generated at build time: quick to start and safe to trim.</summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
-    NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
-    WriteIndented = true)]
+    NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals)]
 [JsonSerializable(typeof(VerificationReport))]
 public sealed partial class VerificationJson : JsonSerializerContext;

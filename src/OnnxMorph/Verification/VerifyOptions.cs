@@ -5,8 +5,9 @@ public sealed record VerifyOptions
 {
     /// <summary>
     /// The default <see cref="Margin"/>. The floor is a maximum over a handful of equivalent evaluations of the parent,
-    /// which can miss the true maximum by a factor of about 2. The child may do more roundings than the parent: independent
-    /// roundings add in squares, so 16 times as many of them make √16 = 4 times the noise. 2 · 4 = 8.
+    /// which can miss the true maximum by a factor of about 2. The child may do more roundings than the parent, or larger
+    /// ones where it works on larger intermediate values (free parts that cancel later): independent roundings add in
+    /// squares, so 16 times as many of the parent's size, or as many 4 times as large, make 4 times the noise. 2 · 4 = 8.
     /// </summary>
     public const double DefaultMargin = 8;
 
@@ -29,8 +30,8 @@ public sealed record VerifyOptions
     public double Margin { get; init; } = DefaultMargin;
 
     /// <summary>
-    /// Reads and rewrites models, for what ONNX Runtime cannot show: the first value that diverges, and the noise of
-    /// models without a floating-point input. Null does without both.
+    /// Reads and rewrites models, for what ONNX Runtime cannot show: the first value that diverges, and the noise that
+    /// perturbed weights make, without which the floor is too low for models with only integer inputs. Null does without.
     /// </summary>
     public IModelProbe? Probe { get; init; }
 }

@@ -150,6 +150,7 @@ public sealed class WriterTests : IDisposable
         var typed = new TensorProto { Name = "typed", DataType = (int)ElementType.Int64, Dims = { 900 } };
         typed.Int64Data.AddRange(Enumerable.Range(0, 900).Select(i => (long)i));
         proto.Graph.Initializer.Add(typed);
+        Find(proto, "outer").DataLocation = TensorProto.Types.DataLocation.Default; // says what is so by default
         proto.Graph.Initializer.Add(Models.Raw("large", ElementType.UInt8, [1 << 20], Models.Bytes(1 << 20)));
         proto.Graph.Initializer.Add(Models.Raw("last", ElementType.UInt8, [2000], Models.Bytes(2000)));
         string path = _folder.Write("in.onnx", proto);
@@ -303,6 +304,36 @@ public sealed class WriterTests : IDisposable
 
         Assert.Equal([1], File.ReadAllBytes(_folder["out.onnx"]));
         Assert.Equal([2], File.ReadAllBytes(_folder["out.onnx.data"]));
+    }
+
+    [Fact]
+    public void ModelAndDataArePublishedTogetherOrNotAtAll()
+    {
+        OnnxModel model = OnnxReader.Read(_folder.Write("in.onnx", Nested()));
+        model.SetData(Find(model.Proto, "outer"), new FilledWeight(ElementType.Float32, [50], Fill.Zero));
+        _folder.Write("out.onnx.data", [2]);
+        var options = new WriteOptions { Force = true, InlineLimit = 5000 };
+
+        // A folder takes the model's name while the weights are evaluated.
+        var blocker = new Failing(() => Directory.CreateDirectory(_folder["out.onnx"]));
+        var e = Assert.Throws<OnnxMorphException>(() => OnnxWriter.Write(model, _folder["out.onnx"], blocker, options, cancellation: TestContext.Current.CancellationToken));
+
+        Assert.Equal(ExitCode.InputOutput, e.ExitCode);
+        Assert.Equal(["in.onnx", "out.onnx", "out.onnx.data"], _folder.Names());
+        Assert.Equal([2], File.ReadAllBytes(_folder["out.onnx.data"]));
+    }
+
+    /// <summary>Changes of a file are seen through a link to it.</summary>
+    [Fact]
+    public void AModelBehindALinkThatChangesIsFoundOut()
+    {
+        string path = _folder.Write("in.onnx", Nested());
+        File.CreateSymbolicLink(_folder["link.onnx"], "in.onnx");
+        OnnxModel model = OnnxReader.Read(_folder["link.onnx"]);
+        model.Write(_folder["link.onnx"], s_force);
+        File.AppendAllText(path, "x");
+        Assert.Throws<OnnxMorphException>(() => model.Write(_folder["out.onnx"]));
+        Assert.Null(new FileInfo(_folder["link.onnx"]).LinkTarget);
     }
 
     /// <summary>Input and output errors come as such, with the cause inside.</summary>

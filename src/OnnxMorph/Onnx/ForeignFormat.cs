@@ -32,15 +32,14 @@ internal static class ForeignFormat
                 throw new UnreadableModelException($"{name} is {what}.");
         }
 
-        if (!LooksLikeModel(head[0]))
+        // The first tag, in one byte or in two.
+        int tag = head[0] < 0x80 || head.Length < 2 ? head[0] : head[0] & 0x7F | head[1] << 7;
+        if (Expected(tag >> 3) != (WireFormat.WireType)(tag & 7))
             throw new UnreadableModelException($"{name} is not an ONNX model; export the model to ONNX.");
     }
 
     /// <summary>Whether a top-level field has the wire type that a model gives it; other messages and formats do not.</summary>
     public static bool Fits(WireField field) => Expected(field.Number) is not { } type || type == field.Type;
-
-    private static bool LooksLikeModel(byte first) => Expected(WireFormat.GetTagFieldNumber(first)) == WireFormat.GetTagWireType(first)
-        || first >= 0x80; // A field with a number above 15 may come first where the file was not written in order.
 
     private static WireFormat.WireType? Expected(int field) => field switch
     {

@@ -52,7 +52,7 @@ public sealed class OnnxModel
     /// <summary>What messages call the model.</summary>
     internal string Name => Path is null ? "the model" : $"'{Path}'";
 
-    /// <summary>Full paths of the files that hold weights of the model.</summary>
+    /// <summary>Full paths of the files that hold weights of the model, no links among them.</summary>
     internal IEnumerable<string> Sources => _sources.Keys;
 
     /// <summary>The content of <paramref name="tensor"/>, in raw layout; nothing is read before it is evaluated.</summary>
@@ -149,7 +149,7 @@ public sealed class OnnxModel
     {
         var model = new OnnxModel(proto, path, payloads, []);
         if (path is not null && stamp is not null)
-            model._sources[System.IO.Path.GetFullPath(path)] = stamp;
+            model._sources[ExternalData.RealPath(System.IO.Path.GetFullPath(path))] = stamp;
         model.AttachExternalData();
         return model;
     }

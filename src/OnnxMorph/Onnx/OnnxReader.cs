@@ -64,7 +64,7 @@ public static class OnnxReader
 
     private static OnnxModel Read(Stream stream, string? path)
     {
-        FileStamp? stamp = path is null ? null : FileStamp.Of(path);
+        FileStamp? stamp = path is null ? null : FileStamp.Of(ExternalData.RealPath(Path.GetFullPath(path)));
         string name = path is null ? "the model" : $"'{path}'";
         ForeignFormat.Check(stream, name);
         var reader = new WireReader(stream, name);

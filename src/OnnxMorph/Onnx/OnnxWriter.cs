@@ -83,9 +83,9 @@ public static class OnnxWriter
     }
 
     /// <summary>Bytes that <see cref="Write"/> will write, for a progress bar.</summary>
-    public static long OutputBytes(OnnxModel model, WriteOptions? options = null)
+    public static long OutputBytes(OnnxModel model, string path, WriteOptions? options = null)
     {
-        OutputLayout layout = Layout(model, "model.onnx.data", options ?? new());
+        OutputLayout layout = Layout(model, path + ".data", options ?? new());
         return layout.ModelBytes + layout.DataBytes;
     }
 

@@ -83,7 +83,11 @@ public sealed class AxisAnalysis
         NodeProto node = Graph.Nodes[n];
         Lineage.Visit(node);
         if (node.OpType == "Constant" && ModelGraph.IsStandard(node))
+        {
+            _weights.UnionWith(node.Output);
             return;
+        }
+
         if (node.Input.Any(i => i.Length > 0) && node.Input.All(i => i.Length == 0 || IsWeight(i)))
             _weights.UnionWith(node.Output);
         // Identity of a constant is the constant, seen through at each use.
@@ -148,7 +152,12 @@ public sealed class AxisAnalysis
         if (_values.TryGetValue(value, out AxisExpression[]? axes))
             return axes;
         if (Graph.ConstantOf(value) is not { } constant)
-            return null;
+        {
+            // A Constant node whose value is not a tensor (value_float, value_ints …): known, small, and left alone.
+            return IsWeight(value) && Shapes.Dims(value) is { } dims
+                ? Fixed(dims, new Pin($"constant '{value}'", "its value is written in its node's attributes")) : null;
+        }
+
         AxisExpression[] own;
         if (constant.Type.IsScalable())
         {

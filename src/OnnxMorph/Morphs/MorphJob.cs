@@ -33,8 +33,8 @@ public sealed record MorphReport(
     IReadOnlyList<TensorReport> Tensors, VerificationReport? Verification);
 
 /// <summary>
-/// A morph from file to file: reads the parent, carries out the steps, writes the child into a folder of its own beside the
-/// target, verifies it there, and only then moves it to its place.
+/// A morph from file to file: reads the parent, carries out the steps, writes the child, verifies it, and only then lets it
+/// take its place.
 /// </summary>
 public sealed class MorphJob
 {
@@ -67,7 +67,7 @@ public sealed class MorphJob
     /// <exception cref="RefusedException">Steps were given and none of them could change anything.</exception>
     public MorphReport Run(CancellationToken cancellation = default)
     {
-        string target = Path.GetFullPath(Output), data = target + ".data";
+        string target = Path.GetFullPath(Output);
         string[] targets = Certificate is null ? [target] : [target, Path.GetFullPath(Certificate)];
         foreach (string file in targets)
         {
@@ -90,49 +90,34 @@ public sealed class MorphJob
         if (Steps.Count > 0 && result.Steps.All(s => s.Changes.Count == 0))
             throw new RefusedException(Nothing(result));
 
-        string folder = Path.Combine(Path.GetDirectoryName(target)!, $".{Path.GetFileName(target)}.{Path.GetRandomFileName()}");
-        try
+        VerificationReport? verification = null;
+        Progress?.Report("writing");
+        WrittenModel written = OnnxWriter.Write(
+            result.Child, target, new EvaluatedWeights(Evaluator), new WriteOptions { Force = Force, Accept = Accept }, null, cancellation);
+        return new MorphReport(
+            written.Accepted ? target : null, result.Steps, before, ModelInspection.CountParameters(result.Child), [.. Tensors(result.Child)], verification);
+
+        // The child is verified and its certificate written before the child takes its place: both are there, or neither.
+        bool Accept(string child)
         {
-            Directory.CreateDirectory(folder);
-            string child = Path.Combine(folder, Path.GetFileName(target));
-            Progress?.Report("writing");
-            WrittenModel written = OnnxWriter.Write(result.Child, child, new EvaluatedWeights(Evaluator), null, null, cancellation);
-            VerificationReport? verification = null;
             if (Verify is { } options)
             {
                 Progress?.Report("verifying");
                 verification = Verifier.Compare(Parent, child, options with { Probe = options.Probe ?? new ModelProbe(Evaluator) }, cancellation);
+                if (!verification.Passed)
+                    return false;
             }
 
-            bool passed = verification is not { Passed: false };
-            var report = new MorphReport(passed ? target : null, result.Steps, before, ModelInspection.CountParameters(result.Child),
-                [.. Tensors(result.Child)], verification);
-            if (passed)
-                Publish(result, folder, child, written.DataPath, target, data);
-            return report;
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new OnnxMorphException(ExitCode.InputOutput, $"'{target}' cannot be written: {e.Message}", e);
-        }
-        finally
-        {
-            if (Directory.Exists(folder))
-                Directory.Delete(folder, recursive: true);
-        }
-    }
+            if (Certificate is not null)
+            {
+                string temporary = child + ".certificate";
+                using (FileStream stream = File.Create(temporary))
+                    Morphs.Certificate.Write(result, stream);
+                File.Move(temporary, Path.GetFullPath(Certificate), Force);
+            }
 
-    private void Publish(MorphResult result, string folder, string child, string? childData, string target, string data)
-    {
-        if (childData is not null)
-            File.Move(childData, data, Force);
-        File.Move(child, target, Force);
-        if (Certificate is null)
-            return;
-        string temporary = Path.Combine(folder, "certificate.json");
-        using (FileStream stream = File.Create(temporary))
-            Morphs.Certificate.Write(result, stream);
-        File.Move(temporary, Path.GetFullPath(Certificate), Force);
+            return true;
+        }
     }
 
     private static string Nothing(MorphResult result)

@@ -34,17 +34,15 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
     public StepReport Apply(AxisAnalysis analysis)
     {
         var report = new StepReport($"widen {selector}={size} ({method.ToString().ToLowerInvariant()})", Exactness.Rounding);
-        Dictionary<Space, long> sizes = Choose(analysis, report);
-        var maps = sizes.ToDictionary(x => x.Key, x => Map(x.Key, checked((int)x.Value)));
-        var spaceMaps = new SpaceMaps(analysis.Solver, maps);
-        List<NodePatch> patches = Patches(analysis, spaceMaps);
-        Rewrite(analysis, spaceMaps, patches, report);
-        Record(analysis, spaceMaps, report);
+        SpaceMaps maps = Choose(analysis, report);
+        List<NodePatch> patches = Patches(analysis, maps);
+        Rewrite(analysis, maps, patches, report);
+        Record(analysis, maps, report);
         return report;
     }
 
-    // Which space gets which size, from the layers that were selected.
-    private Dictionary<Space, long> Choose(AxisAnalysis analysis, StepReport report)
+    // Which space gets which map, from the layers that were selected.
+    private SpaceMaps Choose(AxisAnalysis analysis, StepReport report)
     {
         AxisSolver solver = analysis.Solver;
         var chosen = new Dictionary<Space, long>();
@@ -73,10 +71,10 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
         }
 
         Round(analysis, chosen);
+        var maps = new SpaceMaps(solver, chosen.ToDictionary(x => x.Key, x => Map(x.Key, checked((int)x.Value))));
         foreach ((NodeProto node, AxisExpression axis) in layers)
         {
-            long after = solver.Leaves(axis).Any(l => chosen.ContainsKey(l.Space))
-                ? new SpaceMaps(solver, chosen.ToDictionary(x => x.Key, x => Map(x.Key, (int)x.Value))).NewSize(axis) : axis.Size;
+            long after = maps.NewSize(axis);
             if (after == axis.Size)
                 continue;
             report.Changes.Add(new Change(ModelGraph.Describe(node), "channels", axis.Size, after));
@@ -84,7 +82,7 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
                 report.Notes.Add($"{ModelGraph.Describe(node)}: {size.Apply(axis.Size)} channels rounded to {after}, the next size that its groups, heads or norms take.");
         }
 
-        return chosen;
+        return maps;
     }
 
     private string Refusal(AxisSolver solver, AxisExpression axis)

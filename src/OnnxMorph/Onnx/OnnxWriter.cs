@@ -10,13 +10,19 @@ public sealed record WriteOptions
 
     /// <summary>Bytes that the model file may have before its weights go to a file of their own; protobuf ends at 2 GiB.</summary>
     public long InlineLimit { get; init; } = int.MaxValue;
+
+    /// <summary>
+    /// Looks at the whole output, at the path given, before it takes its place; false drops it. Null accepts it.
+    /// </summary>
+    public Func<string, bool>? Accept { get; init; }
 }
 
 /// <summary>What was written.</summary>
 /// <param name="Path">The model file.</param>
 /// <param name="DataPath">Its external data, or null.</param>
 /// <param name="Bytes">Bytes of both.</param>
-public sealed record WrittenModel(string Path, string? DataPath, long Bytes);
+/// <param name="Accepted">Whether the files are there; false where <see cref="WriteOptions.Accept"/> dropped them.</param>
+public sealed record WrittenModel(string Path, string? DataPath, long Bytes, bool Accepted);
 
 /// <summary>
 /// Writes ONNX files. All sizes are computed first; then the output is streamed: what no pass has touched is copied from the
@@ -51,10 +57,13 @@ public static class OnnxWriter
         bool hasData = layout.Data.Count > 0;
         CheckTarget(model, path, dataPath, hasData, options.Force);
 
-        string suffix = $".{Path.GetRandomFileName()}.tmp";
-        string temporary = path + suffix, temporaryData = dataPath + suffix;
+        // The files have their own names in a folder of their own, so that the model finds its data there as well.
+        string folder = Path.Combine(Path.GetDirectoryName(path)!, $".{Path.GetFileName(path)}.{Path.GetRandomFileName()}");
+        string temporary = Path.Combine(folder, Path.GetFileName(path)), temporaryData = Path.Combine(folder, Path.GetFileName(dataPath));
+        bool accepted;
         try
         {
+            Directory.CreateDirectory(folder);
             model.CheckSourcesUnchanged();
             using (var sources = new SourceFiles())
             {
@@ -67,7 +76,9 @@ public static class OnnxWriter
 
             model.CheckSourcesUnchanged();
             cancellation.ThrowIfCancellationRequested();
-            Publish(temporary, path, hasData ? temporaryData : null, dataPath, options.Force);
+            accepted = options.Accept?.Invoke(temporary) ?? true;
+            if (accepted)
+                Publish(temporary, path, hasData ? temporaryData : null, dataPath, options.Force);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -75,11 +86,10 @@ public static class OnnxWriter
         }
         finally
         {
-            DeleteQuietly(temporary);
-            DeleteQuietly(temporaryData);
+            DeleteQuietly(folder);
         }
 
-        return new(path, hasData ? dataPath : null, layout.ModelBytes + layout.DataBytes);
+        return new(path, hasData ? dataPath : null, layout.ModelBytes + layout.DataBytes, accepted);
     }
 
     /// <summary>Bytes that <see cref="Write"/> will write, for a progress bar.</summary>
@@ -201,15 +211,14 @@ public static class OnnxWriter
             throw;
         }
 
-        if (kept is not null)
-            DeleteQuietly(kept);
     }
 
-    private static void DeleteQuietly(string path)
+    private static void DeleteQuietly(string folder)
     {
         try
         {
-            File.Delete(path);
+            if (Directory.Exists(folder))
+                Directory.Delete(folder, recursive: true);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -48,13 +48,12 @@ public sealed record ModelInspection(
         var producers = new Dictionary<Space, List<string>>();
         for (int n = 0; n < graph.Nodes.Count; n++)
         {
-            if (analysis.Node(n) is not { } axes || OperatorRules.For(axes.Node)?.AsLinear(axes) is not { } layer || !axes.HasOutput(0))
+            if (analysis.Node(n) is not { } axes || OperatorRules.For(axes.Node) is not { } rule || rule.Produces(axes) is not { } channels)
                 continue;
-            AxisExpression channels = axes.Out(0)[layer.OutputAxis];
             string name = ModelGraph.NameOf(axes.Node);
-            AxisExpression[] weight = axes.In(layer.WeightInput);
-            layers.Add(new LayerReport(name, axes.Node.OpType, channels.Size,
-                [.. weight.Skip(weight.Length - layer.SpatialAxes).Select(a => a.Size)], layer.Groups, channels.ToString()!));
+            LinearLayer? layer = rule.AsLinear(axes);
+            long[] kernel = layer is null ? [] : [.. axes.In(layer.WeightInput).TakeLast(layer.SpatialAxes).Select(a => a.Size)];
+            layers.Add(new LayerReport(name, axes.Node.OpType, channels.Size, kernel, layer?.Groups ?? 1, channels.ToString()!));
             foreach (Space space in analysis.Solver.Leaves(channels).Select(l => l.Space).Distinct())
             {
                 if (!producers.TryGetValue(space, out List<string>? list))

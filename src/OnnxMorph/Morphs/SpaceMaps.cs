@@ -33,6 +33,9 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
     public AxisMap? Of(AxisExpression axis, ulong seed) =>
         Changes(axis) ? Build(solver.Resolve(axis), seed) : null;
 
+    /// <summary>Size of the noise over copies, relative to freshly initialised weights (METHODS.md §3: 3 %).</summary>
+    private const double Noise = 0.03;
+
     private AxisMap Build(AxisExpression axis, ulong seed) => axis switch
     {
         SpaceAxis s when maps.TryGetValue(s.Space, out AxisMap? map) => s.Dual ? Dual(map, Seeds.For(seed, $"space {s.Space.Id}")) : map,
@@ -43,8 +46,9 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
 
     /// <summary>
     /// The map of a weight's contracted axis against a value that <paramref name="primal"/> relates: shares of each
-    /// parent channel over its copies that sum to 1, each drawn in [0.25, 0.75] before they are normalised so that copies
-    /// part in training; weights of equal fresh channels that sum to 0; a lone fresh channel is not read.
+    /// parent channel over its copies that sum to 1, each drawn in [0.25, 0.75] before they are normalised, and noise over
+    /// them that sums to 0 (METHODS.md §1: the free part N), so that copies part in training; weights of equal fresh
+    /// channels that sum to 0; a lone fresh channel is not read.
     /// </summary>
     internal static AxisMap Dual(AxisMap primal, ulong seed)
     {
@@ -65,10 +69,18 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
         {
             if (source < parents)
             {
-                double[] shares = [.. copies.Select(_ => copies.Count == 1 ? 1 : 0.25 + 0.5 * random.NextDouble())];
-                double sum = shares.Sum();
+                if (copies.Count == 1)
+                {
+                    rows[copies[0]] = [new Tap(source, 1)];
+                    continue;
+                }
+
+                double[] shares = [.. copies.Select(_ => 0.25 + 0.5 * random.NextDouble())];
+                double[] noise = [.. copies.Select(_ => Noise * (2 * random.NextDouble() - 1))];
+                double sum = shares.Sum(), mean = noise.Average();
                 for (int k = 0; k < copies.Count; k++)
-                    rows[copies[k]] = [new Tap(source, shares[k] / sum)];
+                    rows[copies[k]] = [new Tap(source, shares[k] / sum), new Tap(parents + fresh, noise[k] - mean)];
+                fresh++;
             }
             else if (copies.Count > 1)
             {

@@ -50,8 +50,8 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
         for (int n = 0; n < analysis.Graph.Nodes.Count; n++)
         {
             NodeProto node = analysis.Graph.Nodes[n];
-            if (selector.Matches(node) && analysis.Node(n) is { } axes && OperatorRules.For(node)?.AsLinear(axes) is { } layer && axes.HasOutput(0))
-                layers.Add((node, axes.Out(0)[layer.OutputAxis]));
+            if (selector.Matches(node) && analysis.Node(n) is { } axes && OperatorRules.For(node)?.Produces(axes) is { } axis)
+                layers.Add((node, axis));
         }
 
         foreach ((NodeProto node, AxisExpression axis) in layers)

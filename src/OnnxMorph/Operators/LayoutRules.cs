@@ -362,6 +362,12 @@ internal sealed class GatherRule : OperatorRule
             node.Pin(axis, "its indices");
         node.SetOut(0, [.. axes.Take(along), .. indices, .. axes.Skip(along + 1)]);
     }
+
+    // An embedding: rows of a weight, picked by data.
+    public override AxisExpression? Produces(NodeAxes node) =>
+        node.IsWeight(0) && !node.IsWeight(1) && node.Rank(0) == 2 && node.Int("axis", 0) == 0 && node.HasOutput(0) ? node.Out(0)[^1] : null;
+
+    public override FreshValue Fresh(NodeAxes node, int input) => FreshValue.HeNormal;
 }
 
 /// <summary>Pad: axes that are padded get fixed parts in front and behind.</summary>

@@ -152,6 +152,13 @@ internal sealed class MatMulRule : OperatorRule
         return null;
     }
 
+    // Stacks of matrices and matrices on the left make an axis as well, if not one that a layer can be put behind.
+    public override AxisExpression? Produces(NodeAxes node) =>
+        !node.HasOutput(0) || node.IsWeight(0) == node.IsWeight(1) ? null
+        : node.IsWeight(1) && node.Rank(1) > 1 ? node.Out(0)[^1]
+        : node.IsWeight(0) && node.Rank(0) > 1 ? node.Out(0)[node.Rank(1) > 1 ? ^2 : ^1]
+        : null;
+
     public override FreshValue Fresh(NodeAxes node, int input) => FreshValue.HeNormal;
 }
 
@@ -230,6 +237,20 @@ internal sealed class EinsumRule : OperatorRule
         node.SetOut(0, sides[1].Select(letter => node.Solver.Resolve(axes[letter])));
     }
 
+    // The letters that only the weight brings into the result.
+    public override AxisExpression? Produces(NodeAxes node)
+    {
+        if (node.Node.Input.Count != 2 || !node.HasOutput(0) || node.IsWeight(0) == node.IsWeight(1))
+            return null;
+        string[] sides = (node.Text("equation") ?? "").Replace(" ", "").Split("->");
+        string[] operands = sides[0].Split(',');
+        if (sides.Length != 2 || operands.Length != 2 || sides[1].Contains('.'))
+            return null;
+        string values = operands[node.IsWeight(0) ? 1 : 0];
+        AxisExpression[] made = [.. sides[1].Select((letter, axis) => (letter, axis)).Where(x => !values.Contains(x.letter)).Select(x => node.Out(0)[x.axis])];
+        return made.Length == 0 ? null : node.Solver.Resolve(AxisSolver.Product(made));
+    }
+
     public override FreshValue Fresh(NodeAxes node, int input) => FreshValue.HeNormal;
 }
 
@@ -280,6 +301,9 @@ internal sealed class RecurrentRule : OperatorRule
         foreach (int axis in (int[])[0, 1])
             node.Pin(node.In(0, axis), "a sequence or batch axis");
     }
+
+    public override AxisExpression? Produces(NodeAxes node) =>
+        Enumerable.Range(0, node.Node.Output.Count).Where(node.HasOutput).Select(output => node.Out(output)[^1]).FirstOrDefault();
 
     private static void TieGates(NodeAxes node, int input, int axis, int gates, AxisExpression hidden)
     {

@@ -1,3 +1,5 @@
+using OnnxMorph.Axes;
+
 namespace OnnxMorph.Operators;
 
 /// <summary>What a weight starts with on channels that the parent does not have.</summary>
@@ -48,6 +50,13 @@ public abstract class OperatorRule
 
     /// <summary>The node as a linear layer, or null where it is none.</summary>
     public virtual LinearLayer? AsLinear(NodeAxes node) => null;
+
+    /// <summary>
+    /// The axis that the node makes out of its weights and that widening it widens: output channels, hidden units, embedding
+    /// sizes. Null where it has none.
+    /// </summary>
+    public virtual AxisExpression? Produces(NodeAxes node) =>
+        AsLinear(node) is { } layer && node.HasOutput(0) ? node.Out(0)[layer.OutputAxis] : null;
 
     /// <summary>What input <paramref name="input"/> starts with on channels that the parent does not have.</summary>
     public virtual FreshValue Fresh(NodeAxes node, int input) => FreshValue.Zero;

@@ -107,6 +107,23 @@ public sealed class ModelGraph
         return _constants.GetValueOrDefault(value);
     }
 
+    /// <summary>The number behind <paramref name="value"/> where that is a stored constant of one element; null otherwise.</summary>
+    public double? ScalarOf(string value)
+    {
+        if (ConstantOf(value) is not { Count: 1 } constant || Model.Data(constant.Tensor) is not StoredWeight stored)
+            return null;
+        byte[] bytes = new WeightEvaluator().Evaluate(stored);
+        return constant.Type switch
+        {
+            ElementType.Float32 => BitConverter.ToSingle(bytes),
+            ElementType.Float64 => BitConverter.ToDouble(bytes),
+            ElementType.Float16 => (double)BitConverter.ToHalf(bytes),
+            ElementType.Int64 => BitConverter.ToInt64(bytes),
+            ElementType.Int32 => BitConverter.ToInt32(bytes),
+            _ => null,
+        };
+    }
+
     /// <summary>Version of an operator set that the model imports; 0 where it does not.</summary>
     public int Opset(string domain) =>
         _opsets.TryGetValue(domain == "ai.onnx" ? "" : domain, out int version) ? version

@@ -122,6 +122,9 @@ public sealed class NodeAxes
     public long[]? Ints(int input) => input < Node.Input.Count && Node.Input[input].Length > 0
         ? _analysis.Shapes.Ints(Node.Input[input]) : null;
 
+    /// <summary>The value of an input that is a constant of one element; null otherwise.</summary>
+    public double? Scalar(int input) => input < Node.Input.Count ? _analysis.Graph.ScalarOf(Node.Input[input]) : null;
+
     /// <summary>Whether the size of an output's axis depends on the sizes that callers choose.</summary>
     public bool IsSymbolic(int output, int axis) => _analysis.Shapes.IsSymbolic(Node.Output[output], axis);
 

@@ -43,6 +43,8 @@ internal sealed class PointwiseRule : OperatorRule
                     node.Tie(shared, part);
             }
 
+            if (LeavesDomain(node, axis, rank))
+                node.Solver.RequireCopies(shared ?? broadcast ?? node.Fixed(1, ""), node.Reason("new random channels could lie outside its domain"));
             axes[axis] = shared ?? broadcast ?? node.Fixed(1, "an axis of size 1");
             // A scale or a sum does not care whether an axis is contracted later; anything else would not commute with it.
             if (!KeepsSums(node))
@@ -53,6 +55,16 @@ internal sealed class PointwiseRule : OperatorRule
             if (node.HasOutput(output))
                 node.SetOut(output, axes);
     }
+
+    // Whether random values can become NaN or infinite, which even a weight of zero would carry on. Fresh operands that are
+    // constants start at 1; a whole exponent takes any base.
+    private static bool LeavesDomain(NodeAxes node, int axis, int rank) => node.Node.OpType switch
+    {
+        "Acos" or "Acosh" or "Asin" or "Atanh" or "Exp" or "Log" or "Mod" or "Reciprocal" or "Sqrt" or "Tan" => true,
+        "Div" => !node.IsWeight(1) && axis - (rank - node.Rank(1)) is >= 0 and var own && node.In(1, own).Size > 1,
+        "Pow" => node.Scalar(1) is not { } exponent || exponent < 0 || exponent != Math.Floor(exponent),
+        _ => false,
+    };
 
     // Linear in its only varying operand, with scalars beside it.
     private static bool KeepsSums(NodeAxes node) =>

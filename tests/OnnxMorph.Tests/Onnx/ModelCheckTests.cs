@@ -41,6 +41,7 @@ public class ModelCheckTests
     {
         { "sorted", null },
         { "unsorted", null },
+        { "unsorted diamond", null },
         { "cycle", "depends on its own output" },
         { "cycle behind", "the Add node that makes 'a' depends on its own output" },
         { "dangling", "node 'n' (Relu) reads the value 'nope', which nothing defines" },
@@ -67,6 +68,7 @@ public class ModelCheckTests
     {
         "sorted" => Model(Relu("x", "y"), Relu("y", "z")),
         "unsorted" => Model(Relu("y", "z"), Relu("x", "y")),
+        "unsorted diamond" => Model(Models.Node("Add", ["a", "b"], ["z"]), Relu("y", "a"), Models.Node("Neg", ["y"], ["b"]), Relu("x", "y")),
         "cycle" => Model(Models.Node("Add", ["x", "z"], ["y"]), Relu("y", "z")),
         "cycle behind" => Model(Relu("b", "z"), Relu("a", "b"), Models.Node("Add", ["a", "x"], ["a"])),
         "dangling" => Model(new NodeProto(Relu("nope", "z")) { Name = "n" }),

@@ -147,7 +147,7 @@ public class ReaderTests
     [InlineData("08083A00", "operator set")]
     [InlineData("3A00", "ir_version")]
     [InlineData("0808FFFFFFFFFFFFFFFFFFFF01", "more than ten bytes")]
-    [InlineData("08083A02120541414141", "reaches past the end")]
+    [InlineData("08083A02120541414141414141", "reaches past the end")]
     [InlineData("08083A70", "cut short")]
     public void WhatIsNoModelIsNamed(string hex, string words)
     {

@@ -200,12 +200,15 @@ public class StorageTests
         return model;
     }
 
-    /// <summary>Fields that a later ONNX may add, a group among them that looks like a tensor's fields.</summary>
+    /// <summary>
+    /// Fields that a later ONNX may add: 1007 as a number, as text and as a group, in which fields 9 and 14 look like raw_data
+    /// and data_location and fields 1, 5 and 7 like damaged nodes, attributes and graphs.
+    /// </summary>
     private static ModelProto WithUnknownFields(ModelProto model, TensorProto tensor)
     {
         byte[] number = [0xF8, 0x3E, 0x2A]; // 1007: 42
         byte[] text = [0xFA, 0x3E, 3, (byte)'a', (byte)'b', (byte)'c']; // 1007: "abc"
-        byte[] group = [0xFB, 0x3E, 0x4A, 1, 9, 0x70, 1, 0xFC, 0x3E]; // 1007: group with raw_data and data_location
+        byte[] group = [0xFB, 0x3E, 0x4A, 1, 9, 0x70, 1, 0x2A, 1, 0xFF, 0x0A, 1, 0xFF, 0x3A, 1, 0xFF, 0xFC, 0x3E];
         byte[] unknown = [.. number, .. text, .. group];
         tensor.MergeFrom(unknown);
         model.Graph.MergeFrom(unknown);

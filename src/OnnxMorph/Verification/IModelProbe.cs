@@ -15,7 +15,11 @@ public interface IModelProbe
     /// </summary>
     void Expose(string modelPath, IReadOnlyList<string> values, string exposedPath);
 
-    /// <summary>Floating-point initializers of the main graph in file order, as many as fit in <paramref name="maxBytes"/>.</summary>
+    /// <summary>
+    /// Floating-point weights of the main graph in file order, as many as fit in <paramref name="maxBytes"/>: initializers,
+    /// and the tensors of <c>Constant</c> nodes under the name of their output, which ONNX Runtime loads as initializers.
+    /// Leave out constants that are sizes or scales (fewer than 5 numbers): moved by a rounding unit they may change shapes.
+    /// </summary>
     IReadOnlyList<ProbedInitializer> FloatInitializers(string modelPath, long maxBytes);
 }
 

@@ -183,8 +183,8 @@ public static class Verifier
     }
 
     /// <summary>
-    /// The upper quartile over the draws of each output's relative noise: an output of a few numbers shows too little of
-    /// its noise on any one draw. Not the maximum, which a single ill-conditioned draw would set for all.
+    /// The median over the draws of each output's relative noise: an output of a few numbers shows too little of its
+    /// noise on any one draw, and ill-conditioned draws must not set the floor of all.
     /// </summary>
     private static Dictionary<string, double> Pool(List<Dictionary<string, Yardstick>> yardsticks)
     {
@@ -197,7 +197,7 @@ public static class Verifier
                 list.Add(yardstick.RelativeNoise);
         }
 
-        return noises.ToDictionary(n => n.Key, n => n.Value.Count == 0 ? 0 : n.Value.Order().ElementAt((3 * n.Value.Count - 1) / 4));
+        return noises.ToDictionary(n => n.Key, n => n.Value.Count == 0 ? 0 : n.Value.Order().ElementAt((n.Value.Count - 1) / 2));
     }
 
     /// <summary>Why the child cannot stand in for the parent, or null. Sizes that either model leaves open are compatible in an output.</summary>

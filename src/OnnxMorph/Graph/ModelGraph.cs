@@ -45,7 +45,7 @@ public sealed class ModelGraph
     public ModelGraph(OnnxModel model)
     {
         Model = model;
-        Nodes = [.. Proto.Node];
+        Nodes = InExecutionOrder(Proto.Node);
         foreach (OperatorSetIdProto opset in model.Proto.OpsetImport)
             _opsets[opset.Domain] = checked((int)opset.Version);
         foreach (TensorProto initializer in Proto.Initializer)
@@ -78,7 +78,7 @@ public sealed class ModelGraph
     /// <summary>The main graph's message.</summary>
     public GraphProto Proto => Model.Proto.Graph;
 
-    /// <summary>The nodes in execution order.</summary>
+    /// <summary>The nodes in an execution order, the file's own where that is one.</summary>
     public IReadOnlyList<NodeProto> Nodes { get; }
 
     /// <summary>All constants by name.</summary>
@@ -179,6 +179,42 @@ public sealed class ModelGraph
                     AddNames(subgraph, names);
         }
     }
+
+    // Files may list nodes in any order; this keeps the file's where it is an execution order. Values that subgraphs read count
+    // as inputs of the node that holds them. What is left in a cycle, which the reader refuses, follows at the end.
+    private static NodeProto[] InExecutionOrder(IReadOnlyList<NodeProto> nodes)
+    {
+        var producers = new Dictionary<string, int>();
+        for (int n = 0; n < nodes.Count; n++)
+            foreach (string output in nodes[n].Output)
+                producers[output] = n;
+        var waiting = new int[nodes.Count];
+        var readers = new List<int>[nodes.Count];
+        for (int n = 0; n < nodes.Count; n++)
+        {
+            foreach (int before in Reads(nodes[n]).Where(v => v.Length > 0 && producers.ContainsKey(v)).Select(v => producers[v]).Distinct())
+            {
+                waiting[n]++;
+                (readers[before] ??= []).Add(n);
+            }
+        }
+
+        var ready = new PriorityQueue<int, int>(Enumerable.Range(0, nodes.Count).Where(n => waiting[n] == 0).Select(n => (n, n)));
+        var order = new List<NodeProto>(nodes.Count);
+        while (ready.TryDequeue(out int n, out _))
+        {
+            order.Add(nodes[n]);
+            foreach (int reader in readers[n] ?? [])
+                if (--waiting[reader] == 0)
+                    ready.Enqueue(reader, reader);
+        }
+
+        order.AddRange(nodes.Where((_, n) => waiting[n] > 0));
+        return [.. order];
+    }
+
+    private static IEnumerable<string> Reads(NodeProto node) =>
+        node.Input.Concat(node.Attribute.SelectMany(Subgraphs).SelectMany(g => g.Node).SelectMany(Reads));
 
     private List<Use> UseList(string value)
     {

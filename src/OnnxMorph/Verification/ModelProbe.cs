@@ -25,7 +25,9 @@ public sealed class ModelProbe(WeightEvaluator evaluator) : IModelProbe
     {
         var found = new List<ProbedInitializer>();
         OnnxModel model = OnnxReader.Read(modelPath);
-        foreach (Constant constant in new ModelGraph(model).Constants.Where(c => c.Node is null && c.Type.IsScalable()))
+        // Shorter ones are sizes, scales and exponents, whose rounding is not the network's.
+        const int FewestWeights = 5;
+        foreach (Constant constant in new ModelGraph(model).Constants.Where(c => c.Type.IsScalable() && c.Count >= FewestWeights))
         {
             WeightExpression data = model.Data(constant.Tensor);
             if ((maxBytes -= data.ByteLength) < 0)

@@ -158,16 +158,19 @@ public sealed class AxisAnalysis
                 ? Fixed(dims, new Pin($"constant '{value}'", "its value is written in its node's attributes")) : null;
         }
 
-        AxisExpression[] own;
-        if (constant.Type.IsScalable())
+        var trivial = new Pin($"constant '{constant.Name}'", "an axis of size 1");
+        AxisExpression[] own = constant.Type == ElementType.String
+            ? Fixed(constant.Shape, new Pin($"constant '{constant.Name}'", "text is not morphed"))
+            : [.. constant.Shape.Select(size => Solver.Fresh(size, trivial))];
+        if (!constant.Type.IsScalable())
         {
-            var reason = new Pin($"constant '{constant.Name}'", "an axis of size 1");
-            own = [.. constant.Shape.Select(size => Solver.Fresh(size, reason))];
-        }
-        else
-        {
-            own = Fixed(constant.Shape, new Pin($"constant '{constant.Name}'",
-                $"its elements are {constant.Type}, which are not morphed"));
+            // Masks and quantised weights can be copied; they can neither be split over copies nor drawn.
+            var reason = new Pin($"constant '{constant.Name}'", $"its elements are {constant.Type}, which can only be copied");
+            foreach (AxisExpression axis in own)
+            {
+                Solver.RequirePrimal(axis, reason);
+                Solver.RequireCopies(axis, reason);
+            }
         }
 
         _constantUses.Add((constant, use, own));

@@ -52,6 +52,7 @@ public static class ShapeEvaluator
         ModelProto proto = model.Proto.Clone();
         GraphProto graph = proto.Graph;
         var listed = graph.Input.Select(i => i.Name).ToHashSet();
+        var weights = new HashSet<string>();
         HashSet<string> folded = [.. graph.Node.Where(n => n.OpType is "Resize" or "Upsample").SelectMany(n => n.Input.Skip(1))];
 
         foreach (TensorProto tensor in graph.Initializer.ToList())
@@ -59,6 +60,7 @@ public static class ShapeEvaluator
             if (IsShapeLike(model, tensor, folded))
                 continue;
             graph.Initializer.Remove(tensor);
+            weights.Add(tensor.Name);
             if (!listed.Contains(tensor.Name))
                 graph.Input.Add(Declare(tensor.Name, tensor));
         }
@@ -91,7 +93,8 @@ public static class ShapeEvaluator
             for (int axis = 0; axis < shape.Dim.Count; axis++)
             {
                 TensorShapeProto.Types.Dimension dim = shape.Dim[axis];
-                if (dim.HasDimValue && dim.DimValue > 0)
+                // A caller's size of 0 is how some exporters write "unknown"; a weight of size 0 is empty.
+                if (dim.HasDimValue && (dim.DimValue > 0 || weights.Contains(input.Name)))
                     continue;
                 if (!dim.HasDimParam || dim.DimParam.Length == 0)
                     dim.DimParam = $"onnxmorph.{input.Name}.{axis}";
@@ -113,10 +116,11 @@ public static class ShapeEvaluator
     private static bool IsShapeLike(OnnxModel model, TensorProto tensor, HashSet<string> folded)
     {
         long count = tensor.Dims.Aggregate(1L, (product, size) => product * size);
-        return (ElementType)tensor.DataType switch
+        // What is still to be evaluated has no value yet that could be folded; only weights are so.
+        return model.PayloadOf(tensor) is not WeightPayload && (ElementType)tensor.DataType switch
         {
             ElementType.Int64 or ElementType.Int32 or ElementType.Bool or ElementType.String => count <= MostIntegers,
-            _ => (count <= MostFloats || folded.Contains(tensor.Name)) && model.Data(tensor) is StoredWeight,
+            _ => count <= MostFloats || folded.Contains(tensor.Name),
         };
     }
 

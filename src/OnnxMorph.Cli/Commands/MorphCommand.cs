@@ -1,10 +1,9 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
-using System.Globalization;
 using System.Text.Json;
-using OnnxMorph.Axes;
 using OnnxMorph.Kernels;
 using OnnxMorph.Morphs;
+using OnnxMorph.Recipes;
 using OnnxMorph.Verification;
 using OnnxMorph.Weights;
 
@@ -25,8 +24,9 @@ internal static class MorphCommand
             "Put COUNT layers (1) behind each layer: '*', '/layer3/*=2'. May be given several times.");
         Option<string[]> kernel = Step(KernelOption, "SELECTOR=SIZE",
             "Grow convolution kernels: '*=+2', 'conv1=9'. May be given several times.");
-        Option<string> widenMethod = Method("--widen-method", "What new channels are.", "replicate", "zero", "opposed");
-        Option<string> deepenMethod = Method("--deepen-method", "How a layer is made two.", "closed-form", "identity");
+        Option<string> widenMethod = Method("--widen-method", "What new channels are.", StepSpec.WidenMethods);
+        Option<string> deepenMethod = Method("--deepen-method", "How a layer is made two.", StepSpec.DeepenMethods);
+        var recipe = new Option<string?>("--recipe") { Description = "Take the steps from a YAML file (docs/recipe.schema.json).", HelpName = "FILE" };
         var certificate = new Option<string?>("--certificate") { Description = "Write the relations between parent and child as JSON.", HelpName = "FILE" };
         var noVerify = new Option<bool>("--no-verify") { Description = "Write the child without comparing it with the parent." };
         Option<string?> inputs = CommonOptions.Inputs();
@@ -35,19 +35,30 @@ internal static class MorphCommand
         Option<bool> force = CommonOptions.Force(), json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
         var command = new Command("morph", "Widens, deepens and grows the kernels of a trained model and keeps what it computes. Steps run in the order given.")
         {
-            model, output, widen, deepen, kernel, widenMethod, deepenMethod, certificate, noVerify, inputs, seed, device, force, json, quiet,
+            model, output, widen, deepen, kernel, recipe, widenMethod, deepenMethod, certificate, noVerify, inputs, seed, device, force, json, quiet,
         };
         command.SetAction((parsed, cancellation) =>
         {
             var terminal = new Terminal(parsed.GetValue(json), parsed.GetValue(quiet));
             ulong seedValue = parsed.GetValue(seed);
-            List<MorphStep> steps = Steps(parsed, parsed.GetRequiredValue(widenMethod), parsed.GetRequiredValue(deepenMethod), seedValue);
+            Recipe steps = Steps(parsed, parsed.GetRequiredValue(widenMethod), parsed.GetRequiredValue(deepenMethod));
+            if (parsed.GetValue(recipe) is { } file)
+            {
+                if (steps.Steps.Count > 0)
+                    throw new UsageException("Steps come from --recipe or from the command line, not from both; write them all into the recipe.");
+                steps = Recipe.Read(file);
+                // What the command line says counts.
+                if (parsed.GetResult(seed) is { Implicit: false })
+                    steps = steps with { Seed = null };
+            }
+
             using KernelDevice kernels = CommonOptions.Open(parsed.GetRequiredValue(device));
             MorphReport report = terminal.Progress(progress => new MorphJob
             {
                 Parent = parsed.GetRequiredValue(model),
                 Output = parsed.GetRequiredValue(output),
-                Steps = steps,
+                Recipe = steps,
+                Seed = seedValue,
                 Verify = parsed.GetValue(noVerify) ? null : new VerifyOptions { InputsPath = parsed.GetValue(inputs), Seed = seedValue },
                 Certificate = parsed.GetValue(certificate),
                 Force = parsed.GetValue(force),
@@ -68,68 +79,45 @@ internal static class MorphCommand
     private static Option<string[]> Step(string name, string form, string description) =>
         new(name) { Description = description, HelpName = form, AllowMultipleArgumentsPerToken = false };
 
-    private static Option<string> Method(string name, string description, params string[] choices)
+    private static Option<string> Method(string name, string description, IReadOnlyList<string> choices)
     {
         var option = new Option<string>(name) { Description = description, DefaultValueFactory = _ => choices[0] };
-        return option.AcceptOnlyFromAmong(choices);
+        return option.AcceptOnlyFromAmong([.. choices]);
     }
 
     // Steps run in the order in which they were written, which only the tokens tell.
-    private static List<MorphStep> Steps(ParseResult parsed, string widenMethod, string deepenMethod, ulong seed)
+    private static Recipe Steps(ParseResult parsed, string widenMethod, string deepenMethod)
     {
-        var method = Enum.Parse<WidenMethod>(widenMethod, ignoreCase: true);
-        DeepenMethod form = deepenMethod == "identity" ? DeepenMethod.Identity : DeepenMethod.ClosedForm;
-        var steps = new List<MorphStep>();
+        var steps = new List<StepSpec>();
         for (int i = 0; i + 1 < parsed.Tokens.Count; i++)
         {
             if (parsed.Tokens[i].Type != TokenType.Option)
                 continue;
             string option = parsed.Tokens[i].Value, value = parsed.Tokens[i + 1].Value;
-            // Steps draw from streams of their own, so that two of a kind do not make the same channels.
-            ulong stepSeed = seed + (ulong)steps.Count;
+            int equals = value.LastIndexOf('=');
+            (string selector, string? size) = equals > 0 ? (value[..equals], value[(equals + 1)..]) : (value, null);
             switch (option)
             {
+                case WidenOption or KernelOption when size is null:
+                    throw new UsageException($"{option} '{value}' names no size: write SELECTOR=SIZE, such as '*=x1.5'.");
                 case WidenOption:
-                    (string selector, string size) = Split(option, value);
-                    steps.Add(Step(selector, s => new WidenPass(s, SizeRequest.Parse(size), method, stepSeed).Apply));
+                    Add("widen", selector, ("size", size), ("method", widenMethod));
                     break;
                 case KernelOption:
-                    (selector, size) = Split(option, value);
-                    steps.Add(Step(selector, s => new KernelPass(s, SizeRequest.Parse(size)).Apply));
+                    Add("kernel", selector, ("size", size));
                     break;
                 case DeepenOption:
-                    (string layers, int count) = SplitCount(value);
-                    steps.Add(Step(layers, s => new DeepenPass(s, count, form, stepSeed).Apply));
+                    // A name may hold '=' itself; only a number behind the last one is a count.
+                    bool counted = size is not null && size.All(char.IsAsciiDigit) && size.Length > 0;
+                    Add("deepen", counted ? selector : value, ("count", counted ? size : "1"), ("method", deepenMethod));
                     break;
-            }
-
-            MorphStep Step(string selector, Func<Selector, Func<AxisAnalysis, StepReport>> pass)
-            {
-                var parsedSelector = Selector.Parse(selector);
-                return new MorphStep($"{option} {value}", parsedSelector, pass(parsedSelector));
             }
         }
 
-        return steps;
-    }
+        return new Recipe(steps);
 
-    private static (string Selector, string Size) Split(string option, string value)
-    {
-        int equals = value.LastIndexOf('=');
-        return equals > 0
-            ? (value[..equals], value[(equals + 1)..])
-            : throw new UsageException($"{option} '{value}' names no size: write SELECTOR=SIZE, such as '*=x1.5'.");
-    }
-
-    private static (string Selector, int Count) SplitCount(string value)
-    {
-        int equals = value.LastIndexOf('=');
-        if (equals <= 0 || !int.TryParse(value[(equals + 1)..], NumberStyles.None, CultureInfo.InvariantCulture, out int count))
-            return (value, 1);
-        const int Most = 100;
-        return count is >= 1 and <= Most
-            ? (value[..equals], count)
-            : throw new UsageException($"{DeepenOption} '{value}' asks for {count} layers: write a count from 1 to {Most}.");
+        void Add(string kind, string selector, params IEnumerable<(string Name, string? Value)> options) =>
+            steps.Add(new StepSpec(kind, selector, options.ToDictionary(o => o.Name, o => o.Value!)));
     }
 
     private static void Print(Terminal terminal, MorphReport report)

@@ -1,5 +1,6 @@
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
+using OnnxMorph.Recipes;
 using OnnxMorph.Verification;
 using OnnxMorph.Weights;
 
@@ -44,8 +45,11 @@ public sealed class MorphJob
     /// <summary>The file to write.</summary>
     public required string Output { get; init; }
 
-    /// <summary>The steps; none writes the model back unchanged.</summary>
-    public required IReadOnlyList<MorphStep> Steps { get; init; }
+    /// <summary>The steps; none writes the model back unchanged. They are kept in the child's metadata.</summary>
+    public required Recipe Recipe { get; init; }
+
+    /// <summary>Seed of everything random, where the recipe names none.</summary>
+    public ulong Seed { get; init; }
 
     /// <summary>How to verify; null does not.</summary>
     public VerifyOptions? Verify { get; init; } = new();
@@ -86,9 +90,12 @@ public sealed class MorphJob
         OnnxModel parent = OnnxReader.Read(Parent);
         long before = ModelInspection.CountParameters(parent);
         Progress?.Report("morphing");
-        MorphResult result = Morpher.Morph(parent, Steps, cancellation);
-        if (Steps.Count > 0 && result.Steps.All(s => s.Changes.Count == 0))
+        Recipe recipe = Recipe with { Seed = Recipe.Seed ?? Seed };
+        MorphResult result = Morpher.Morph(parent, recipe.ToSteps(recipe.Seed!.Value), cancellation);
+        if (recipe.Steps.Count > 0 && result.Steps.All(s => s.Changes.Count == 0))
             throw new RefusedException(Nothing(result));
+        if (recipe.Steps.Count > 0)
+            recipe.WriteTo(result.Child);
 
         VerificationReport? verification = null;
         Progress?.Report("writing");

@@ -12,7 +12,7 @@ namespace OnnxMorph.Cli.Commands;
 /// <summary><c>onnxmorph morph MODEL -o OUT</c>: a wider, deeper child with larger kernels that computes the same.</summary>
 internal static class MorphCommand
 {
-    private const string WidenOption = "--widen", DeepenOption = "--deepen", KernelOption = "--kernel";
+    private const string WidenOption = "--widen", DeepenOption = "--deepen", KernelOption = "--kernel", ActivationOption = "--activation";
 
     public static Command Create()
     {
@@ -24,6 +24,8 @@ internal static class MorphCommand
             "Put COUNT layers (1) behind each layer: '*', '/layer3/*=2'. May be given several times.");
         Option<string[]> kernel = Step(KernelOption, "SELECTOR=SIZE",
             "Grow convolution kernels: '*=+2', 'conv1=9'. May be given several times.");
+        Option<string[]> activation = Step(ActivationOption, "SELECTOR",
+            "Give activations a trainable share of the identity that starts at none: '*', 'relu1'. May be given several times.");
         Option<string> widenMethod = Method("--widen-method", "What new channels are.", StepSpec.WidenMethods);
         Option<string> deepenMethod = Method("--deepen-method", "How a layer is made two.", StepSpec.DeepenMethods);
         var recipe = new Option<string?>("--recipe") { Description = "Take the steps from a YAML file (docs/recipe.schema.json).", HelpName = "FILE" };
@@ -35,7 +37,7 @@ internal static class MorphCommand
         Option<bool> force = CommonOptions.Force(), json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
         var command = new Command("morph", "Widens, deepens and grows the kernels of a trained model and keeps what it computes. Steps run in the order given.")
         {
-            model, output, widen, deepen, kernel, recipe, widenMethod, deepenMethod, certificate, noVerify, inputs, seed, device, force, json, quiet,
+            model, output, widen, deepen, kernel, activation, recipe, widenMethod, deepenMethod, certificate, noVerify, inputs, seed, device, force, json, quiet,
         };
         command.SetAction((parsed, cancellation) =>
         {
@@ -106,6 +108,9 @@ internal static class MorphCommand
                 case KernelOption:
                     Add("kernel", selector, ("size", size));
                     break;
+                case ActivationOption:
+                    Add("activation", value);
+                    break;
                 case DeepenOption:
                     // A name may hold '=' itself; only a number behind the last one is a count.
                     bool counted = size is not null && size.All(char.IsAsciiDigit) && size.Length > 0;
@@ -125,7 +130,7 @@ internal static class MorphCommand
         foreach (StepReport step in report.Steps)
         {
             terminal.Heading(step.Step);
-            terminal.Line($"{step.Changes.Count} layers changed, {step.Refused.Count} left alone");
+            terminal.Line($"{step.Changes.Count} changed, {step.Refused.Count} left alone");
             // Layers of a kind have the same change and the same reason; one line says it for all.
             foreach (var same in step.Changes.GroupBy(c => (c.What, c.Before, c.After)))
                 terminal.Line($"  {same.Key.What} {same.Key.Before} → {same.Key.After}: {Names(same.Select(c => c.Where))}");

@@ -14,6 +14,7 @@ public sealed class GraphEditor(ModelGraph graph)
 {
     private readonly Dictionary<NodeProto, List<NodeProto>> _after = new(ReferenceEqualityComparer.Instance);
     private readonly Dictionary<NodeProto, List<NodeProto>> _before = new(ReferenceEqualityComparer.Instance);
+    private readonly HashSet<NodeProto> _removed = new(ReferenceEqualityComparer.Instance);
     private readonly HashSet<Constant> _maybeUnused = [];
 
     /// <summary>Adds an initializer and gives its name.</summary>
@@ -78,6 +79,13 @@ public sealed class GraphEditor(ModelGraph graph)
     /// <summary>Puts nodes right before <paramref name="anchor"/>.</summary>
     public void InsertBefore(NodeProto anchor, params IEnumerable<NodeProto> nodes) => List(_before, anchor).AddRange(nodes);
 
+    /// <summary>Puts nodes in the place of <paramref name="node"/>.</summary>
+    public void Replace(NodeProto node, params IEnumerable<NodeProto> nodes)
+    {
+        InsertBefore(node, nodes);
+        _removed.Add(node);
+    }
+
     /// <summary>Sets an integer attribute.</summary>
     public static void SetInt(NodeProto node, string name, long value)
     {
@@ -126,7 +134,8 @@ public sealed class GraphEditor(ModelGraph graph)
             foreach (NodeProto node in graph.Proto.Node)
             {
                 nodes.AddRange(_before.GetValueOrDefault(node) ?? []);
-                nodes.Add(node);
+                if (!_removed.Contains(node))
+                    nodes.Add(node);
                 nodes.AddRange(_after.GetValueOrDefault(node) ?? []);
             }
 

@@ -74,17 +74,11 @@ public static class Certificate
         json.WriteString("exactness", step.Exactness == Verification.Exactness.BitExact ? "bit-exact" : "rounding");
         json.WriteStartArray("factorisations");
         foreach (Factorisation factorisation in step.Factorisations)
-        {
-            json.WriteStartObject();
-            json.WriteString("node", factorisation.Node);
-            json.WriteString("form", factorisation.Form);
-            json.WriteStartArray("child");
-            foreach (string node in factorisation.Child)
-                json.WriteStringValue(node);
-            json.WriteEndArray();
-            json.WriteEndObject();
-        }
-
+            WriteRewrite(json, factorisation.Node, factorisation.Form, factorisation.Child);
+        json.WriteEndArray();
+        json.WriteStartArray("activations");
+        foreach (ParametricRewrite activation in step.Activations)
+            WriteRewrite(json, activation.Node, "parametric", activation.Child);
         json.WriteEndArray();
         json.WriteStartArray("kernels");
         foreach (KernelPadding kernel in step.Kernels)
@@ -96,6 +90,18 @@ public static class Certificate
             json.WriteEndObject();
         }
 
+        json.WriteEndArray();
+        json.WriteEndObject();
+    }
+
+    private static void WriteRewrite(Utf8JsonWriter json, string parent, string form, IReadOnlyList<string> child)
+    {
+        json.WriteStartObject();
+        json.WriteString("node", parent);
+        json.WriteString("form", form);
+        json.WriteStartArray("child");
+        foreach (string node in child)
+            json.WriteStringValue(node);
         json.WriteEndArray();
         json.WriteEndObject();
     }

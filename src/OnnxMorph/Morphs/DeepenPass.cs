@@ -32,10 +32,6 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
     /// <summary>Size of the kernel of a new depthwise layer: as small as sees its neighbours.</summary>
     private const int DepthwiseKernel = 3;
 
-    /// <summary>Activations of one node that are smooth enough to be worth keeping as φ; the ReLU family gets PRelu.</summary>
-    private static readonly HashSet<string> s_ownActivations =
-        ["Celu", "Elu", "Gelu", "HardSigmoid", "HardSwish", "Mish", "Selu", "Sigmoid", "Softplus", "Softsign", "Swish", "Tanh"];
-
     private static readonly HashSet<string> s_passedOver = ["BatchNormalization", "Add", "Identity", "Dropout", "InstanceNormalization", "LayerNormalization"];
 
     /// <summary>One selected layer, with the constant that holds its weights where it can be rotated.</summary>
@@ -141,7 +137,10 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
         var chain = new List<NodeProto>();
         for (int k = count - 1; k >= 0; k--)
         {
-            value = layers.Activation(chain, name, value, site, activation, k);
+            string step = $" {k}";
+            value = ParametricActivation.Emit(
+                chain, graph, name, value, activation, ChannelShape(site), site.Type, linearShare: 1,
+                (role, make) => layers.Weight(role + step, $"{name}_{role}", make));
             NodeProto second = layers.Second(name, value, site, site.Weight is { } weight ? RotationSeed(weight, k) : null, k);
             if (k == 0 && bias is not null)
                 AddBias(second, node, bias, site.Layer);
@@ -152,6 +151,13 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
 
         editor.InsertAfter(node, chain);
         return new Factorisation(name, site.Weight is null ? "identity" : "rotation", [name, .. chain.Select(c => c.Name)]);
+    }
+
+    // One value a channel, in the form that broadcasts against the layer's result.
+    private static ImmutableArray<long> ChannelShape(Site site)
+    {
+        AxisExpression[] axes = site.Axes.Out(0);
+        return [axes[site.Layer.OutputAxis].Size, .. Enumerable.Repeat(1L, axes.Length - 1 - site.Layer.OutputAxis)];
     }
 
     private static void AddBias(NodeProto second, NodeProto first, string bias, LinearLayer layer)
@@ -168,7 +174,7 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
         for (int steps = 0; steps < 8; steps++)
         {
             var readers = graph.Uses(value).Select(u => graph.Nodes[u.Node]).ToList();
-            if (readers.FirstOrDefault(r => s_ownActivations.Contains(r.OpType) && r.Input.Count == 1) is { } found)
+            if (readers.FirstOrDefault(r => ParametricActivation.Mixed.Contains(r.OpType) && ModelGraph.IsStandard(r)) is { } found)
                 return found;
             if (readers.FirstOrDefault(r => s_passedOver.Contains(r.OpType)) is not { } next)
                 return null;
@@ -183,7 +189,8 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
     {
         private readonly Dictionary<string, string> _weights = [];
 
-        private string Weight(string key, string hint, Func<WeightExpression> make)
+        /// <summary>The initializer that layers sharing a weight share under <paramref name="key"/>.</summary>
+        public string Weight(string key, string hint, Func<WeightExpression> make)
         {
             if (!_weights.TryGetValue(key, out string? name))
                 _weights[key] = name = editor.AddInitializer(hint, make());
@@ -218,38 +225,6 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
             }
 
             return node;
-        }
-
-        /// <summary>Adds the activation that starts as the identity, and gives the value that it makes.</summary>
-        public string Activation(List<NodeProto> chain, string name, string input, Site site, NodeProto? own, int k)
-        {
-            ElementType type = site.Type;
-            long channels = site.Axes.Out(0)[site.Layer.OutputAxis].Size;
-            int following = site.Axes.Out(0).Length - 1 - site.Layer.OutputAxis;
-            ImmutableArray<long> shape = [channels, .. Enumerable.Repeat(1L, following)];
-            if (own is null)
-            {
-                string slope = Weight($"slope {k}", $"{name}_slope", () => new FilledWeight(type, shape, Fill.Constant(1)));
-                return Add("PRelu", [input, slope]);
-            }
-
-            string share = Weight($"share {k}", $"{name}_linear_share", () => new FilledWeight(type, shape, Fill.Constant(1)));
-            string one = Weight("one", $"{name}_one", () => new FilledWeight(type, [1], Fill.Constant(1)));
-            string activated = Add(own.OpType, [input], own);
-            string rest = Add("Sub", [one, share]);
-            return Add("Add", [Add("Mul", [rest, activated]), Add("Mul", [share, input])]);
-
-            string Add(string op, string[] inputs, NodeProto? like = null)
-            {
-                var node = new NodeProto { OpType = op, Name = graph.NewName($"{name}_{op.ToLowerInvariant()}"), Domain = like?.Domain ?? "" };
-                if (like is null || !like.HasDomain)
-                    node.ClearDomain();
-                node.Input.AddRange(inputs);
-                node.Attribute.AddRange(like?.Attribute.Select(a => a.Clone()) ?? []);
-                node.Output.Add(graph.NewName($"{name}_{op.ToLowerInvariant()}_output"));
-                chain.Add(node);
-                return node.Output[0];
-            }
         }
     }
 }

@@ -33,12 +33,18 @@ public sealed class StepReport(string step, Exactness exactness)
     /// <summary>Layers that were replaced by a chain which computes the same.</summary>
     public List<Factorisation> Factorisations { get; } = [];
 
+    /// <summary>Activations that became a mixture with the identity.</summary>
+    public List<ParametricRewrite> Activations { get; } = [];
+
     /// <summary>Kernels that were padded with zeros.</summary>
     public List<KernelPadding> Kernels { get; } = [];
 }
 
 /// <summary>A layer that became several: the parent's node, and the child's nodes in order.</summary>
 public sealed record Factorisation(string Node, string Form, IReadOnlyList<string> Child);
+
+/// <summary>An activation written with a trainable share of the identity that starts at the activation itself.</summary>
+public sealed record ParametricRewrite(string Node, IReadOnlyList<string> Child);
 
 /// <summary>A kernel grown with zeros: taps before and after, one for each spatial axis.</summary>
 public sealed record KernelPadding(string Node, IReadOnlyList<int> Before, IReadOnlyList<int> After);

@@ -4,7 +4,7 @@ using OnnxMorph.Morphs;
 namespace OnnxMorph.Recipes;
 
 /// <summary>A step as it is written in a recipe or on the command line: a kind, the layers, and options by name.</summary>
-/// <param name="Kind">widen, deepen or kernel.</param>
+/// <param name="Kind">widen, deepen, kernel or activation.</param>
 /// <param name="Selector">The layers that it is for.</param>
 /// <param name="Options">The options given, as text.</param>
 public sealed record StepSpec(string Kind, string Selector, IReadOnlyDictionary<string, string> Options)
@@ -12,12 +12,13 @@ public sealed record StepSpec(string Kind, string Selector, IReadOnlyDictionary<
     // Counts beyond this are slips of the pen: a hundred layers behind each.
     private const int MostLayers = 100;
 
-    /// <summary>The kinds of step, and the options that each takes with what they may be; the first option is required.</summary>
+    /// <summary>The kinds of step, and the options that each takes.</summary>
     public static IReadOnlyDictionary<string, IReadOnlyList<string>> Kinds { get; } = new Dictionary<string, IReadOnlyList<string>>
     {
         ["widen"] = ["size", "method"],
         ["deepen"] = ["count", "method"],
         ["kernel"] = ["size"],
+        ["activation"] = [],
     };
 
     /// <summary>Names of the ways to widen, as users write them, the default first.</summary>
@@ -33,7 +34,7 @@ public sealed record StepSpec(string Kind, string Selector, IReadOnlyDictionary<
         if (!Kinds.TryGetValue(Kind, out IReadOnlyList<string>? known))
             throw new UsageException($"'{Kind}' is no kind of step: write {string.Join(", ", Kinds.Keys)}.");
         if (Options.Keys.FirstOrDefault(o => !known.Contains(o)) is { } unknown)
-            throw new UsageException($"A {Kind} step takes no '{unknown}': it takes {string.Join(" and ", known)}.");
+            throw new UsageException($"A {Kind} step takes no '{unknown}': it takes {(known.Count == 0 ? "no options" : string.Join(" and ", known))}.");
         var selector = Morphs.Selector.Parse(Selector);
         switch (Kind)
         {
@@ -45,8 +46,10 @@ public sealed record StepSpec(string Kind, string Selector, IReadOnlyDictionary<
                 int count = Count();
                 DeepenMethod deepen = (DeepenMethod)Method(DeepenMethods);
                 return new MorphStep(ToString(), selector, new DeepenPass(selector, count, deepen, seed).Apply);
-            default:
+            case "kernel":
                 return new MorphStep(ToString(), selector, new KernelPass(selector, Size()).Apply);
+            default:
+                return new MorphStep(ToString(), selector, new ActivationPass(selector).Apply);
         }
     }
 

@@ -1,0 +1,55 @@
+using System.Collections.Immutable;
+using OnnxMorph.Graph;
+using OnnxMorph.Onnx;
+using OnnxMorph.Weights;
+
+namespace OnnxMorph.Morphs;
+
+/// <summary>
+/// Activations with a trainable share a of the identity, φₐ(x) = (1−a)·φ(x) + a·x (Wei, Wang, Chen 2017): φ itself at a = 0, the
+/// identity at a = 1. For the ReLU family that is PRelu, whose slope is a mixture of φ's own slope and 1.
+/// </summary>
+internal static class ParametricActivation
+{
+    /// <summary>Activations of one node that are written as a mixture with the identity.</summary>
+    public static IReadOnlySet<string> Mixed { get; } = new HashSet<string>
+    {
+        "Celu", "Elu", "Gelu", "HardSigmoid", "HardSwish", "Mish", "Selu", "Sigmoid", "Softplus", "Softsign", "Swish", "Tanh",
+    };
+
+    /// <summary>
+    /// Adds the nodes of φₐ to <paramref name="chain"/> and gives the value that they make.
+    /// </summary>
+    /// <param name="chain">The nodes so far, in execution order.</param>
+    /// <param name="graph">Gives names.</param>
+    /// <param name="name">What names are derived from.</param>
+    /// <param name="input">The value that φₐ is applied to.</param>
+    /// <param name="activation">The node whose φ it is, one of <see cref="Mixed"/>; null for the ReLU family.</param>
+    /// <param name="shape">Shape of a, which broadcasts against the input.</param>
+    /// <param name="type">Element type of the input.</param>
+    /// <param name="linearShare">Where a starts; for the ReLU family the slope itself.</param>
+    /// <param name="weight">Gives the initializer for a role, made where it does not exist yet.</param>
+    public static string Emit(
+        List<NodeProto> chain, ModelGraph graph, string name, string input, NodeProto? activation,
+        ImmutableArray<long> shape, ElementType type, double linearShare, Func<string, Func<WeightExpression>, string> weight)
+    {
+        string share = weight(activation is null ? "slope" : "linear_share", () => new FilledWeight(type, shape, Fill.Constant(linearShare)));
+        if (activation is null)
+            return Add("PRelu", [input, share]);
+        string one = weight("one", () => new FilledWeight(type, [1], Fill.Constant(1)));
+        string activated = Add(activation.OpType, [input], activation);
+        string rest = Add("Sub", [one, share]);
+        return Add("Add", [Add("Mul", [rest, activated]), Add("Mul", [share, input])]);
+
+        string Add(string op, string[] inputs, NodeProto? like = null)
+        {
+            string hint = $"{name}_{op.ToLowerInvariant()}";
+            var node = new NodeProto { OpType = op, Name = graph.NewName(hint) };
+            node.Input.AddRange(inputs);
+            node.Attribute.AddRange(like?.Attribute.Select(a => a.Clone()) ?? []);
+            node.Output.Add(graph.NewName($"{hint}_output"));
+            chain.Add(node);
+            return node.Output[0];
+        }
+    }
+}

@@ -76,10 +76,10 @@ public sealed class BlockRotation
                 ReadOnlySpan<double> elements = rows.Span.Slice(row * columns + start, length);
                 Span<double> sums = projections.Span[start..];
                 if (length == 1 && columns == 1)
-                    MultiplyAdd(vector, elements[0], sums);
+                    VectorSums.MultiplyAdd(vector, elements[0], sums);
                 else
                     for (int r = 0; r < vector.Length; r++)
-                        MultiplyAdd(elements, vector[r], sums.Slice(r * columns, length));
+                        VectorSums.MultiplyAdd(elements, vector[r], sums.Slice(r * columns, length));
             }
         }
     }
@@ -95,7 +95,7 @@ public sealed class BlockRotation
             {
                 double weight = _transpose ? factor[k * Reflections + r] : factor[r * Reflections + k];
                 if (weight != 0)
-                    MultiplyAdd(projections.Slice(k * columns, columns), weight, result.AsSpan(r * columns, columns));
+                    VectorSums.MultiplyAdd(projections.Slice(k * columns, columns), weight, result.AsSpan(r * columns, columns));
             }
 
         result.CopyTo(projections);
@@ -117,7 +117,7 @@ public sealed class BlockRotation
                 SubtractScalars(elements[..length], vector, finished[(int)column..], columns);
             else
                 for (int r = 0; r < vector.Length; r++)
-                    MultiplyAdd(finished.Slice(r * columns + (int)column, length), -vector[r], elements[..length]);
+                    VectorSums.MultiplyAdd(finished.Slice(r * columns + (int)column, length), -vector[r], elements[..length]);
             elements = elements[length..];
             firstElement += length;
         }
@@ -132,16 +132,6 @@ public sealed class BlockRotation
                 sum += -vector[r] * finished[r * columns + i];
             elements[i] = sum;
         }
-    }
-
-    private static void MultiplyAdd(ReadOnlySpan<double> elements, double weight, Span<double> sums)
-    {
-        var factor = new Vector<double>(weight);
-        int i = 0;
-        for (; i <= elements.Length - Vector<double>.Count; i += Vector<double>.Count)
-            (new Vector<double>(sums[i..]) + factor * new Vector<double>(elements[i..])).CopyTo(sums[i..]);
-        for (; i < elements.Length; i++)
-            sums[i] += weight * elements[i];
     }
 
     private void CheckGroup(int group) => ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)group, (uint)_groups, nameof(group));

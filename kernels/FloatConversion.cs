@@ -59,16 +59,60 @@ public static class FloatConversion
         if (typeof(T) == typeof(double))
             return MemoryMarshal.Cast<T, double>(elements);
         Span<double> values = buffer[..elements.Length];
-        int i = 0;
         if (typeof(T) == typeof(float))
+            WidenSingles(MemoryMarshal.Cast<T, float>(elements), values);
+        else if (typeof(TFormat) == typeof(Float16Format))
+            WidenHalves(MemoryMarshal.Cast<T, Half>(elements), values);
+        else
+            WidenBFloat16(MemoryMarshal.Cast<T, ushort>(elements), values);
+        return values;
+    }
+
+    private static void WidenSingles(ReadOnlySpan<float> elements, Span<double> values)
+    {
+        ref float source = ref MemoryMarshal.GetReference(elements);
+        ref double target = ref MemoryMarshal.GetReference(values);
+        int i = 0;
+        for (; i <= elements.Length - Vector<float>.Count; i += Vector<float>.Count)
         {
-            TensorPrimitives.ConvertTruncating<float, double>(MemoryMarshal.Cast<T, float>(elements), values);
-            return values;
+            Vector.Widen(Vector.LoadUnsafe(ref source, (nuint)i), out Vector<double> low, out Vector<double> high);
+            low.StoreUnsafe(ref target, (nuint)i);
+            high.StoreUnsafe(ref target, (nuint)(i + Vector<double>.Count));
         }
 
         for (; i < elements.Length; i++)
-            values[i] = default(TFormat).ToDouble(elements[i]);
-        return values;
+            values[i] = elements[i];
+    }
+
+    private static void WidenHalves(ReadOnlySpan<Half> elements, Span<double> values)
+    {
+        Span<float> singles = stackalloc float[256];
+        for (int i = 0; i < elements.Length; i += singles.Length)
+        {
+            int count = Math.Min(singles.Length, elements.Length - i);
+            TensorPrimitives.ConvertToSingle(elements.Slice(i, count), singles);
+            WidenSingles(singles[..count], values.Slice(i, count));
+        }
+    }
+
+    private static void WidenBFloat16(ReadOnlySpan<ushort> elements, Span<double> values)
+    {
+        Span<uint> singles = stackalloc uint[256];
+        for (int i = 0; i < elements.Length; i += singles.Length)
+        {
+            ReadOnlySpan<ushort> part = elements.Slice(i, Math.Min(singles.Length, elements.Length - i));
+            int k = 0;
+            for (; k <= part.Length - Vector<ushort>.Count; k += Vector<ushort>.Count)
+            {
+                Vector.Widen(new Vector<ushort>(part[k..]), out Vector<uint> low, out Vector<uint> high);
+                Vector.ShiftLeft(low, 16).CopyTo(singles[k..]);
+                Vector.ShiftLeft(high, 16).CopyTo(singles[(k + Vector<uint>.Count)..]);
+            }
+
+            for (; k < part.Length; k++)
+                singles[k] = (uint)part[k] << 16;
+            WidenSingles(MemoryMarshal.Cast<uint, float>(singles[..part.Length]), values.Slice(i, part.Length));
+        }
     }
 
     private static void RoundEach<T, TFormat>(ReadOnlySpan<double> values, Span<T> elements)

@@ -34,4 +34,23 @@ internal static class Philox
         ulong pair = (position & 2) == 0 ? low : high;
         return (uint)((position & 1) == 0 ? pair : pair >> 32);
     }
+
+    /// <summary>The random words at <paramref name="position"/> and after.</summary>
+    public static void Fill(ulong seed, long position, Span<uint> words)
+    {
+        int index = 0;
+        for (; index < words.Length && (position & 3) != 0; index++, position++)
+            words[index] = Word(seed, position);
+        for (; words.Length - index >= 4; index += 4, position += 4)
+        {
+            Block((ulong)position >> 2, 0, seed, out ulong low, out ulong high);
+            words[index] = (uint)low;
+            words[index + 1] = (uint)(low >> 32);
+            words[index + 2] = (uint)high;
+            words[index + 3] = (uint)(high >> 32);
+        }
+
+        for (; index < words.Length; index++, position++)
+            words[index] = Word(seed, position);
+    }
 }

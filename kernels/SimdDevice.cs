@@ -153,7 +153,7 @@ internal sealed class SimdDevice : KernelDevice
                 ColumnLayer layer = map.Layers[k];
                 if (layer.Targets is { } targets)
                 {
-                    AddScattered<T, TFormat>(window, layer, targets, term.Weight, columnStart, origin, sums, assign && k == 0);
+                    AddScattered<T, TFormat>(window, layer, targets, term.Weight, columnStart, origin, sums, values, assign && k == 0);
                     continue;
                 }
 
@@ -165,9 +165,9 @@ internal sealed class SimdDevice : KernelDevice
                         ? FloatConversion.Widen<T, TFormat>(map.Format, origin.Slice(segment.Source - window.SourceColumnStart, segment.Length), values)
                         : Fresh<T, TFormat>(map, term.Position * map.ExtendedRowLength + segment.Position, values[..segment.Length]);
                     if (assign && k == 0)
-                        Multiply(elements, weight, part);
+                        VectorSums.Multiply(elements, weight, part);
                     else
-                        MultiplyAdd(elements, weight, part);
+                        VectorSums.MultiplyAdd(elements, weight, part);
                 }
             }
         }
@@ -175,7 +175,7 @@ internal sealed class SimdDevice : KernelDevice
 
     private static void AddScattered<T, TFormat>(
         MapWindow window, ColumnLayer layer, int[] targets, double rowWeight, int columnStart,
-        ReadOnlySpan<T> source, Span<double> sums, bool assign)
+        ReadOnlySpan<T> source, Span<double> sums, Span<double> values, bool assign)
         where T : unmanaged
         where TFormat : struct, IFloatFormat<T>
     {
@@ -183,11 +183,39 @@ internal sealed class SimdDevice : KernelDevice
         ReadOnlySpan<int> columns = targets.AsSpan(start, end - start);
         ReadOnlySpan<int> sources = layer.Sources.AsSpan(start, end - start);
         ReadOnlySpan<double> weights = layer.Weights.AsSpan(start, end - start);
+        Span<double> elements = values[..columns.Length];
+        int shift = window.SourceColumnStart;
+        for (int i = 0; i < sources.Length; i++)
+            elements[i] = default(TFormat).ToDouble(source[sources[i] - shift]);
+        if (columns.Length == sums.Length)
+        {
+            // Every column of the tile has an entry, so the entries are the columns.
+            AddWeighted(elements, weights, rowWeight, sums, assign);
+            return;
+        }
+
         for (int i = 0; i < columns.Length; i++)
         {
-            double product = rowWeight * weights[i] * default(TFormat).ToDouble(source[sources[i] - window.SourceColumnStart]);
+            double product = rowWeight * weights[i] * elements[i];
             ref double sum = ref sums[columns[i] - columnStart];
             sum = assign ? product : sum + product;
+        }
+    }
+
+    private static void AddWeighted(
+        ReadOnlySpan<double> elements, ReadOnlySpan<double> weights, double rowWeight, Span<double> sums, bool assign)
+    {
+        int i = 0;
+        for (; i <= sums.Length - Vector<double>.Count; i += Vector<double>.Count)
+        {
+            Vector<double> product = rowWeight * new Vector<double>(weights[i..]) * new Vector<double>(elements[i..]);
+            (assign ? product : new Vector<double>(sums[i..]) + product).CopyTo(sums[i..]);
+        }
+
+        for (; i < sums.Length; i++)
+        {
+            double product = rowWeight * weights[i] * elements[i];
+            sums[i] = assign ? product : sums[i] + product;
         }
     }
 
@@ -207,27 +235,6 @@ internal sealed class SimdDevice : KernelDevice
 
         ArrayPool<T>.Shared.Return(elements);
         return result;
-    }
-
-    private static void Multiply(ReadOnlySpan<double> elements, double weight, Span<double> products)
-    {
-        var factor = new Vector<double>(weight);
-        int i = 0;
-        for (; i <= elements.Length - Vector<double>.Count; i += Vector<double>.Count)
-            (factor * new Vector<double>(elements[i..])).CopyTo(products[i..]);
-        for (; i < elements.Length; i++)
-            products[i] = weight * elements[i];
-    }
-
-    // Multiplied and added, never fused: accelerators and older processors must give the same bits.
-    private static void MultiplyAdd(ReadOnlySpan<double> elements, double weight, Span<double> sums)
-    {
-        var factor = new Vector<double>(weight);
-        int i = 0;
-        for (; i <= elements.Length - Vector<double>.Count; i += Vector<double>.Count)
-            (new Vector<double>(sums[i..]) + factor * new Vector<double>(elements[i..])).CopyTo(sums[i..]);
-        for (; i < elements.Length; i++)
-            sums[i] += weight * elements[i];
     }
 
     /// <summary>The entries whose columns lie in the range; the columns rise.</summary>

@@ -38,10 +38,10 @@ public class AcceleratorTests
     {
         { nameof(MapKernels.Pick), [typeof(byte), typeof(ConstantFresh<byte>)] },
         { nameof(MapKernels.Pick), [typeof(AcceleratorDevice.Bits128), typeof(ConstantFresh<AcceleratorDevice.Bits128>)] },
-        { nameof(MapKernels.Pick), [typeof(float), typeof(RandomFresh<float, Float32Format, AcceleratorArithmetic>)] },
-        { nameof(MapKernels.Scale), [typeof(float), typeof(Float32Format), typeof(RandomFresh<float, Float32Format, AcceleratorArithmetic>)] },
+        { nameof(MapKernels.Pick), [typeof(float), typeof(RandomFresh<float, Float32Format>)] },
+        { nameof(MapKernels.Scale), [typeof(float), typeof(Float32Format), typeof(RandomFresh<float, Float32Format>)] },
         { nameof(MapKernels.Scale), [typeof(double), typeof(Float64Format), typeof(ConstantFresh<double>)] },
-        { nameof(MapKernels.Scale), [typeof(ushort), typeof(Float16Format), typeof(RandomFresh<ushort, Float16Format, AcceleratorArithmetic>)] },
+        { nameof(MapKernels.Scale), [typeof(ushort), typeof(Float16Format), typeof(RandomFresh<ushort, Float16Format>)] },
         { nameof(MapKernels.Scale), [typeof(ushort), typeof(BFloat16Format), typeof(ConstantFresh<ushort>)] },
     };
 

@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.CompilerServices;
 
 namespace OnnxMorph.Kernels;
 
@@ -53,6 +54,7 @@ public static class RandomDraw
         FromInteger<AcceleratorReals, double>(reals, distribution, word);
 
     /// <summary>Natural logarithm of positive normal numbers by basic operations, relative error below 1e-12.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static T Log<TReals, T>(TReals reals, T x)
         where TReals : struct, IReals<T>
         where T : struct
@@ -80,6 +82,7 @@ public static class RandomDraw
     private static Vector<double> Draw(Distribution distribution, Vector<ulong> words) =>
         FromInteger<ProcessorReals, Vector<double>>(default, distribution, ProcessorReals.FromIntegers(words));
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static T FromInteger<TReals, T>(TReals reals, Distribution distribution, T word)
         where TReals : struct, IReals<T>
         where T : struct
@@ -95,6 +98,7 @@ public static class RandomDraw
     /// AS 241 (Applied Statistics 37, 1988), relative error about 1e-7. The branch for probabilities below e⁻²⁵ is
     /// left out since a 32-bit word does not reach it.
     /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static T Quantile<TReals, T>(TReals reals, T q)
         where TReals : struct, IReals<T>
         where T : struct
@@ -121,6 +125,7 @@ public static class RandomDraw
         return reals.IfAtMost(distance, reals.Of(0.425), central, tail);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static T Horner<TReals, T>(TReals reals, T sum, T x, double coefficient)
         where TReals : struct, IReals<T>
         where T : struct =>

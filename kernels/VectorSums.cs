@@ -38,4 +38,27 @@ internal static class VectorSums
         for (; i < elements.Length; i++)
             sums[i] += weight * elements[i];
     }
+
+    /// <summary>sums += (weight · weights) · elements, or = where <paramref name="assign"/>.</summary>
+    public static void MultiplyAdd(
+        ReadOnlySpan<double> elements, ReadOnlySpan<double> weights, double weight, Span<double> sums, bool assign)
+    {
+        ref double source = ref MemoryMarshal.GetReference(elements);
+        ref double factors = ref MemoryMarshal.GetReference(weights[..elements.Length]);
+        ref double target = ref MemoryMarshal.GetReference(sums[..elements.Length]);
+        var factor = new Vector<double>(weight);
+        int i = 0;
+        for (; i <= elements.Length - Vector<double>.Count; i += Vector<double>.Count)
+        {
+            Vector<double> product = factor * Vector.LoadUnsafe(ref factors, (nuint)i) * Vector.LoadUnsafe(ref source, (nuint)i);
+            Vector<double> sum = assign ? product : Vector.LoadUnsafe(ref target, (nuint)i) + product;
+            sum.StoreUnsafe(ref target, (nuint)i);
+        }
+
+        for (; i < elements.Length; i++)
+        {
+            double product = weight * weights[i] * elements[i];
+            sums[i] = assign ? product : sums[i] + product;
+        }
+    }
 }

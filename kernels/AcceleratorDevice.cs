@@ -63,12 +63,12 @@ internal sealed class AcceleratorDevice : KernelDevice
             return;
         }
 
-        var fresh = new RandomFresh<T, TFormat, AcceleratorArithmetic>(
-            fill.Distribution, fill.Scale, fill.Seed, new AcceleratorArithmetic(0));
+        var fresh = new RandomFresh<T, TFormat>(
+            fill.Distribution, fill.Scale, fill.Seed, new AcceleratorReals(0));
         if (window.Map.IsPick)
-            Pick<T, RandomFresh<T, TFormat, AcceleratorArithmetic>>(window, source, output, fresh);
+            Pick<T, RandomFresh<T, TFormat>>(window, source, output, fresh);
         else
-            Scale<T, TFormat, RandomFresh<T, TFormat, AcceleratorArithmetic>>(window, source, output, fresh);
+            Scale<T, TFormat, RandomFresh<T, TFormat>>(window, source, output, fresh);
     }
 
     private void Move<T>(MapWindow window, ReadOnlySpan<byte> source, Span<byte> output)
@@ -91,9 +91,9 @@ internal sealed class AcceleratorDevice : KernelDevice
         where TFresh : unmanaged, IFresh<T>
     {
         using var buffers = new Buffers<T>(_accelerator, window, source);
-        var kernel = _accelerator.LoadAutoGroupedStreamKernel<Index1D, MapArguments<T>, TFresh, AcceleratorArithmetic>(
+        var kernel = _accelerator.LoadAutoGroupedStreamKernel<Index1D, MapArguments<T>, TFresh, AcceleratorReals>(
             MapKernels.Scale<T, TFormat, TFresh>);
-        kernel(buffers.Output.IntExtent, buffers.Arguments(window), fresh, new AcceleratorArithmetic(0));
+        kernel(buffers.Output.IntExtent, buffers.Arguments(window), fresh, new AcceleratorReals(0));
         buffers.Output.View.BaseView.CopyToCPU(MemoryMarshal.Cast<byte, T>(output));
     }
 

@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.InteropServices;
 
 namespace OnnxMorph.Kernels;
 
@@ -10,11 +11,18 @@ namespace OnnxMorph.Kernels;
 /// </summary>
 public sealed class BlockRotation
 {
+    /// <summary>Columns whose sums are taken together, and elements rotated together; both stay in the first-level cache.</summary>
     private const int Tile = 128;
+    private const int ApplyTile = 1024;
 
     private readonly int _groups;
     private readonly bool _transpose;
+
+    /// <summary>The vectors, [groups × size × reflections].</summary>
     private readonly double[] _vectors;
+
+    /// <summary>The same vectors, [groups × reflections × size], for tensors whose rows are single elements.</summary>
+    private readonly double[] _reflections;
     private readonly double[] _factors;
 
     /// <summary>Draws the vectors of <paramref name="groups"/> rotations of <paramref name="size"/> rows.</summary>
@@ -30,13 +38,16 @@ public sealed class BlockRotation
         Size = size;
         Reflections = reflections;
         _vectors = new double[(long)groups * size * reflections];
+        _reflections = new double[_vectors.Length];
         _factors = new double[(long)groups * reflections * reflections];
         Parallel.For(0, groups, group =>
         {
+            long first = (long)group * reflections * size;
+            var normal = new KernelFill(Distribution.Normal, 1, seed, 0);
+            normal.Write(ElementFormat.Float64, first, MemoryMarshal.AsBytes(_reflections.AsSpan((int)first, reflections * size)));
             for (int r = 0; r < reflections; r++)
                 for (int i = 0; i < size; i++)
-                    _vectors[VectorAt(group, i) + r] =
-                        RandomDraw.Value(Distribution.Normal, seed, ((long)group * reflections + r) * size + i);
+                    _vectors[VectorAt(group, i) + r] = Reflection(group, r)[i];
             BuildFactor(group);
         });
     }
@@ -76,10 +87,10 @@ public sealed class BlockRotation
                 ReadOnlySpan<double> elements = rows.Span.Slice(row * columns + start, length);
                 Span<double> sums = projections.Span[start..];
                 if (length == 1 && columns == 1)
-                    MultiplyAdd(vector, elements[0], sums);
+                    VectorSums.MultiplyAdd(vector, elements[0], sums);
                 else
                     for (int r = 0; r < vector.Length; r++)
-                        MultiplyAdd(elements, vector[r], sums.Slice(r * columns, length));
+                        VectorSums.MultiplyAdd(elements, vector[r], sums.Slice(r * columns, length));
             }
         }
     }
@@ -95,7 +106,7 @@ public sealed class BlockRotation
             {
                 double weight = _transpose ? factor[k * Reflections + r] : factor[r * Reflections + k];
                 if (weight != 0)
-                    MultiplyAdd(projections.Slice(k * columns, columns), weight, result.AsSpan(r * columns, columns));
+                    VectorSums.MultiplyAdd(projections.Slice(k * columns, columns), weight, result.AsSpan(r * columns, columns));
             }
 
         result.CopyTo(projections);
@@ -108,16 +119,28 @@ public sealed class BlockRotation
     public void Apply(int group, long firstElement, Span<double> elements, int columns, ReadOnlySpan<double> finished)
     {
         CheckGroup(group);
+        if (columns == 1)
+        {
+            for (int start = 0; start < elements.Length; start += ApplyTile)
+            {
+                Span<double> tile = elements.Slice(start, Math.Min(ApplyTile, elements.Length - start));
+                for (int r = 0; r < Reflections; r++)
+                    VectorSums.MultiplyAdd(Reflection(group, r).Slice((int)firstElement + start, tile.Length), -finished[r], tile);
+            }
+
+            return;
+        }
+
         while (!elements.IsEmpty)
         {
             (long row, long column) = Math.DivRem(firstElement, columns);
-            int length = (int)Math.Min(columns - column, elements.Length);
+            int length = (int)Math.Min(Math.Min(columns - column, elements.Length), ApplyTile);
             ReadOnlySpan<double> vector = _vectors.AsSpan(VectorAt(group, (int)row), Reflections);
             if (length < Vector<double>.Count)
                 SubtractScalars(elements[..length], vector, finished[(int)column..], columns);
             else
                 for (int r = 0; r < vector.Length; r++)
-                    MultiplyAdd(finished.Slice(r * columns + (int)column, length), -vector[r], elements[..length]);
+                    VectorSums.MultiplyAdd(finished.Slice(r * columns + (int)column, length), -vector[r], elements[..length]);
             elements = elements[length..];
             firstElement += length;
         }
@@ -134,17 +157,10 @@ public sealed class BlockRotation
         }
     }
 
-    private static void MultiplyAdd(ReadOnlySpan<double> elements, double weight, Span<double> sums)
-    {
-        var factor = new Vector<double>(weight);
-        int i = 0;
-        for (; i <= elements.Length - Vector<double>.Count; i += Vector<double>.Count)
-            (new Vector<double>(sums[i..]) + factor * new Vector<double>(elements[i..])).CopyTo(sums[i..]);
-        for (; i < elements.Length; i++)
-            sums[i] += weight * elements[i];
-    }
-
     private void CheckGroup(int group) => ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)group, (uint)_groups, nameof(group));
+
+    private ReadOnlySpan<double> Reflection(int group, int index) =>
+        _reflections.AsSpan(checked((group * Reflections + index) * Size), Size);
 
     private int VectorAt(int group, int row) => checked((group * Size + row) * Reflections);
 

@@ -17,7 +17,7 @@ internal readonly record struct Segment(int Target, int Source, long Position, i
 /// </summary>
 internal sealed class ColumnLayer
 {
-    private const int ShortSegment = 6;
+    private const int ShortSegment = 16;
 
     private ColumnLayer(Segment[] segments, bool scattered)
     {

@@ -59,16 +59,63 @@ public static class FloatConversion
         if (typeof(T) == typeof(double))
             return MemoryMarshal.Cast<T, double>(elements);
         Span<double> values = buffer[..elements.Length];
-        int i = 0;
         if (typeof(T) == typeof(float))
+            WidenSingles(MemoryMarshal.Cast<T, float>(elements), values);
+        else if (typeof(TFormat) == typeof(Float16Format))
+            WidenHalves(MemoryMarshal.Cast<T, Half>(elements), values);
+        else
+            WidenBFloat16(MemoryMarshal.Cast<T, ushort>(elements), values);
+        return values;
+    }
+
+    private static void WidenSingles(ReadOnlySpan<float> elements, Span<double> values)
+    {
+        ref float source = ref MemoryMarshal.GetReference(elements);
+        ref double target = ref MemoryMarshal.GetReference(values);
+        int i = 0;
+        for (; i <= elements.Length - Vector<float>.Count; i += Vector<float>.Count)
         {
-            TensorPrimitives.ConvertTruncating<float, double>(MemoryMarshal.Cast<T, float>(elements), values);
-            return values;
+            Vector.Widen(Vector.LoadUnsafe(ref source, (nuint)i), out Vector<double> low, out Vector<double> high);
+            low.StoreUnsafe(ref target, (nuint)i);
+            high.StoreUnsafe(ref target, (nuint)(i + Vector<double>.Count));
         }
 
         for (; i < elements.Length; i++)
-            values[i] = default(TFormat).ToDouble(elements[i]);
-        return values;
+            values[i] = elements[i];
+    }
+
+    private static void WidenHalves(ReadOnlySpan<Half> elements, Span<double> values)
+    {
+        Span<float> singles = stackalloc float[256];
+        for (int i = 0; i < elements.Length; i += singles.Length)
+        {
+            int count = Math.Min(singles.Length, elements.Length - i);
+            TensorPrimitives.ConvertToSingle(elements.Slice(i, count), singles);
+            WidenSingles(singles[..count], values.Slice(i, count));
+        }
+    }
+
+    private static void WidenBFloat16(ReadOnlySpan<ushort> elements, Span<double> values)
+    {
+        ref ushort source = ref MemoryMarshal.GetReference(elements);
+        ref double target = ref MemoryMarshal.GetReference(values[..elements.Length]);
+        int i = 0;
+        for (; i <= elements.Length - Vector<ushort>.Count; i += Vector<ushort>.Count)
+        {
+            Vector.Widen(Vector.LoadUnsafe(ref source, (nuint)i), out Vector<uint> low, out Vector<uint> high);
+            Store(low, ref target, i);
+            Store(high, ref target, i + Vector<uint>.Count);
+        }
+
+        for (; i < elements.Length; i++)
+            values[i] = default(BFloat16Format).ToDouble(elements[i]);
+
+        static void Store(Vector<uint> upperHalves, ref double target, int at)
+        {
+            Vector.Widen(Vector.ShiftLeft(upperHalves, 16).As<uint, float>(), out Vector<double> low, out Vector<double> high);
+            low.StoreUnsafe(ref target, (nuint)at);
+            high.StoreUnsafe(ref target, (nuint)(at + Vector<double>.Count));
+        }
     }
 
     private static void RoundEach<T, TFormat>(ReadOnlySpan<double> values, Span<T> elements)
@@ -79,28 +126,50 @@ public static class FloatConversion
             elements[i] = default(TFormat).FromDouble(values[i]);
     }
 
-    private static void RoundToFloat32(ReadOnlySpan<double> values, Span<float> elements)
+    /// <summary>weight · elements, each computed in float64 and rounded once.</summary>
+    internal static void Scale(ReadOnlySpan<float> elements, double weight, Span<float> results)
     {
-        var quiet = new Vector<float>(BitConverter.UInt32BitsToSingle(0x7FC0_0000));
+        ref float source = ref MemoryMarshal.GetReference(elements);
+        ref float target = ref MemoryMarshal.GetReference(results[..elements.Length]);
+        var factor = new Vector<double>(weight);
         int i = 0;
-        for (; i <= values.Length - Vector<float>.Count; i += Vector<float>.Count)
+        for (; i <= elements.Length - Vector<float>.Count; i += Vector<float>.Count)
         {
-            Vector<float> rounded = Vector.Narrow(
-                new Vector<double>(values[i..]), new Vector<double>(values[(i + Vector<double>.Count)..]));
-            Vector.ConditionalSelect(Vector.Equals(rounded, rounded), rounded, quiet).CopyTo(elements[i..]);
+            Vector.Widen(Vector.LoadUnsafe(ref source, (nuint)i), out Vector<double> low, out Vector<double> high);
+            RoundToFloat32(factor * low, factor * high).StoreUnsafe(ref target, (nuint)i);
         }
 
+        for (; i < elements.Length; i++)
+            results[i] = default(Float32Format).FromDouble(weight * elements[i]);
+    }
+
+    private static void RoundToFloat32(ReadOnlySpan<double> values, Span<float> elements)
+    {
+        ref double source = ref MemoryMarshal.GetReference(values);
+        ref float target = ref MemoryMarshal.GetReference(elements[..values.Length]);
+        int i = 0;
+        for (; i <= values.Length - Vector<float>.Count; i += Vector<float>.Count)
+            RoundToFloat32(Vector.LoadUnsafe(ref source, (nuint)i), Vector.LoadUnsafe(ref source, (nuint)(i + Vector<double>.Count)))
+                .StoreUnsafe(ref target, (nuint)i);
         RoundEach<float, Float32Format>(values[i..], elements[i..]);
+    }
+
+    private static Vector<float> RoundToFloat32(Vector<double> low, Vector<double> high)
+    {
+        Vector<float> rounded = Vector.Narrow(low, high);
+        return Vector.ConditionalSelect(Vector.Equals(rounded, rounded), rounded, new Vector<float>(BitConverter.UInt32BitsToSingle(0x7FC0_0000)));
     }
 
     private static void RoundToBFloat16(ReadOnlySpan<double> values, Span<ushort> elements)
     {
+        ref double source = ref MemoryMarshal.GetReference(values);
+        ref ushort target = ref MemoryMarshal.GetReference(elements[..values.Length]);
         int i = 0;
         for (; i <= values.Length - Vector<ushort>.Count; i += Vector<ushort>.Count)
         {
-            Vector<uint> low = BFloat16Bits(RoundToOdd(values[i..]));
-            Vector<uint> high = BFloat16Bits(RoundToOdd(values[(i + Vector<float>.Count)..]));
-            Vector.Narrow(low, high).CopyTo(elements[i..]);
+            Vector<uint> low = BFloat16Bits(RoundToOdd(ref source, i));
+            Vector<uint> high = BFloat16Bits(RoundToOdd(ref source, i + Vector<float>.Count));
+            Vector.Narrow(low, high).StoreUnsafe(ref target, (nuint)i);
         }
 
         RoundEach<ushort, BFloat16Format>(values[i..], elements[i..]);
@@ -116,16 +185,22 @@ public static class FloatConversion
 
     private static void RoundToFloat16(ReadOnlySpan<double> values, Span<ushort> elements)
     {
-        Span<float> odd = stackalloc float[Vector<float>.Count];
+        Span<float> odd = stackalloc float[256];
+        ref double source = ref MemoryMarshal.GetReference(values);
         int i = 0;
-        for (; i <= values.Length - odd.Length; i += odd.Length)
+        for (int length; (length = Math.Min(odd.Length, (values.Length - i) / Vector<float>.Count * Vector<float>.Count)) > 0; i += length)
         {
-            RoundToOdd(values[i..]).CopyTo(odd);
-            Span<ushort> part = elements.Slice(i, odd.Length);
-            TensorPrimitives.ConvertToHalf(odd, MemoryMarshal.Cast<ushort, Half>(part));
-            for (int k = 0; k < odd.Length; k++)
-                if (float.IsNaN(odd[k]))
-                    part[k] = 0x7E00;
+            var notNumbers = Vector<int>.Zero;
+            for (int k = 0; k < length; k += Vector<float>.Count)
+            {
+                Vector<float> part = RoundToOdd(ref source, i + k);
+                notNumbers |= Vector.OnesComplement(Vector.Equals(part, part));
+                part.CopyTo(odd[k..]);
+            }
+
+            TensorPrimitives.ConvertToHalf(odd[..length], MemoryMarshal.Cast<ushort, Half>(elements.Slice(i, length)));
+            if (notNumbers != Vector<int>.Zero)
+                RoundEach<ushort, Float16Format>(values.Slice(i, length), elements.Slice(i, length));
         }
 
         RoundEach<ushort, Float16Format>(values[i..], elements[i..]);
@@ -135,10 +210,10 @@ public static class FloatConversion
     /// float32 by rounding to odd: toward zero, with the last bit set where anything was lost. Rounding the result again to a format at least
     /// two bits shorter gives what rounding once would (Boldo and Melquiond, 2005).
     /// </summary>
-    private static Vector<float> RoundToOdd(ReadOnlySpan<double> values)
+    private static Vector<float> RoundToOdd(ref double values, int at)
     {
-        var low = new Vector<double>(values);
-        var high = new Vector<double>(values[Vector<double>.Count..]);
+        Vector<double> low = Vector.LoadUnsafe(ref values, (nuint)at);
+        Vector<double> high = Vector.LoadUnsafe(ref values, (nuint)(at + Vector<double>.Count));
         Vector<float> nearest = Vector.Narrow(low, high);
         Vector.Widen(nearest, out Vector<double> backLow, out Vector<double> backHigh);
         Vector<int> exact = Vector.Narrow(Vector.Equals(low, backLow), Vector.Equals(high, backHigh));

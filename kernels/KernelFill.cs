@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 
 namespace OnnxMorph.Kernels;
@@ -43,41 +44,20 @@ public readonly record struct KernelFill(Distribution Distribution, double Scale
 
     private void WriteRandom(ElementFormat format, long position, Span<byte> destination)
     {
-        switch (format)
+        if (!format.IsFloat())
+            throw new ArgumentException($"Elements of format {format} are not drawn at random.", nameof(format));
+        Span<uint> words = stackalloc uint[256];
+        Span<double> values = stackalloc double[256];
+        int size = format.Size();
+        while (!destination.IsEmpty)
         {
-            case ElementFormat.Float16:
-                WriteRandom<ushort, Float16Format>(position, MemoryMarshal.Cast<byte, ushort>(destination));
-                break;
-            case ElementFormat.BFloat16:
-                WriteRandom<ushort, BFloat16Format>(position, MemoryMarshal.Cast<byte, ushort>(destination));
-                break;
-            case ElementFormat.Float32:
-                WriteRandom<float, Float32Format>(position, MemoryMarshal.Cast<byte, float>(destination));
-                break;
-            case ElementFormat.Float64:
-                WriteRandom<double, Float64Format>(position, MemoryMarshal.Cast<byte, double>(destination));
-                break;
-            default:
-                throw new ArgumentException($"Elements of format {format} are not drawn at random.", nameof(format));
-        }
-    }
-
-    private void WriteRandom<T, TFormat>(long position, Span<T> destination)
-        where T : unmanaged
-        where TFormat : struct, IFloatFormat<T>
-    {
-        int index = 0;
-        while (index < destination.Length)
-        {
-            // A block gives four words; the first and the last block of a window may be used in part.
-            Philox.Block((ulong)position >> 2, 0, Seed, out ulong low, out ulong high);
-            for (int word = (int)(position & 3); word < 4 && index < destination.Length; word++, index++, position++)
-            {
-                ulong pair = word < 2 ? low : high;
-                uint bits = (uint)(pair >> (32 * (word & 1)));
-                double value = RandomDraw.FromWord(default(ProcessorArithmetic), Distribution, bits);
-                destination[index] = default(TFormat).FromDouble(Scale * value);
-            }
+            int count = Math.Min(words.Length, destination.Length / size);
+            Philox.Fill(Seed, position, words[..count]);
+            RandomDraw.FromWords(Distribution, words[..count], values);
+            TensorPrimitives.Multiply(values[..count], Scale, values);
+            FloatConversion.Round(format, values[..count], destination[..(count * size)]);
+            destination = destination[(count * size)..];
+            position += count;
         }
     }
 }

@@ -50,7 +50,7 @@ internal static class MapKernels
     }
 
     /// <summary>Sums the terms of one element.</summary>
-    public static void Scale<T, TFormat, TFresh>(Index1D index, MapArguments<T> arguments, TFresh fresh, AcceleratorArithmetic arithmetic)
+    public static void Scale<T, TFormat, TFresh>(Index1D index, MapArguments<T> arguments, TFresh fresh, AcceleratorReals reals)
         where T : unmanaged
         where TFormat : unmanaged, IFloatFormat<T>
         where TFresh : unmanaged, IFresh<T>
@@ -68,7 +68,7 @@ internal static class MapKernels
             {
                 Term columnTerm = arguments.ColumnTerms[c];
                 double element = default(TFormat).ToDouble(Element(arguments, fresh, rowTerm, columnTerm, within));
-                double product = arithmetic.Product(rowTerm.Weight * columnTerm.Weight, element);
+                double product = reals.Multiply(reals.Multiply(rowTerm.Weight, columnTerm.Weight), element);
                 sum = assign ? product : sum + product;
                 assign = false;
             }

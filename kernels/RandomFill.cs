@@ -1,4 +1,5 @@
-using ILGPU;
+using System.Numerics;
+using System.Runtime.CompilerServices;
 
 namespace OnnxMorph.Kernels;
 
@@ -22,15 +23,74 @@ public static class RandomDraw
     /// A draw of the distribution with scale 1, in float64. Each takes one 32-bit word k as the probability
     /// (k + ½)/2³², so neither 0 nor 1 occurs, draws come in opposed pairs, and normals end at ±6.3.
     /// </summary>
-    public static double Value(Distribution distribution, ulong seed, long position) =>
-        FromWord(default(ProcessorArithmetic), distribution, Philox.Word(seed, position));
-
-    internal static double FromWord<TArithmetic>(TArithmetic arithmetic, Distribution distribution, uint word)
-        where TArithmetic : struct, IArithmetic
+    public static double Value(Distribution distribution, ulong seed, long position)
     {
-        // 2·word + 1 − 2³² has 33 bits and the factor is a power of two: exact.
-        double centred = arithmetic.Product(2L * word + 1 - (1L << 32), 1.0 / (1L << 33));
-        return distribution == Distribution.Uniform ? centred * 2 : Quantile(arithmetic, centred);
+        Span<double> value = stackalloc double[1];
+        FromWords(distribution, [Philox.Word(seed, position)], value);
+        return value[0];
+    }
+
+    /// <summary>The draws that consecutive words make.</summary>
+    internal static void FromWords(Distribution distribution, ReadOnlySpan<uint> words, Span<double> values)
+    {
+        Span<uint> padded = stackalloc uint[Vector<uint>.Count];
+        Span<double> results = stackalloc double[Vector<uint>.Count];
+        for (int i = 0; i < words.Length; i += Vector<uint>.Count)
+        {
+            bool whole = words.Length - i >= Vector<uint>.Count;
+            if (!whole)
+                words[i..].CopyTo(padded);
+            Vector.Widen(new Vector<uint>(whole ? words[i..] : padded), out Vector<ulong> low, out Vector<ulong> high);
+            Span<double> target = whole ? values[i..] : results;
+            Draw(distribution, low).CopyTo(target);
+            Draw(distribution, high).CopyTo(target[Vector<double>.Count..]);
+            if (!whole)
+                results[..(words.Length - i)].CopyTo(values[i..]);
+        }
+    }
+
+    /// <summary>The draw that one word makes, on an accelerator.</summary>
+    internal static double FromWord(AcceleratorReals reals, Distribution distribution, uint word) =>
+        FromInteger<AcceleratorReals, double>(reals, distribution, word);
+
+    /// <summary>Natural logarithm of positive normal numbers by basic operations, relative error below 1e-12.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static T Log<TReals, T>(TReals reals, T x)
+        where TReals : struct, IReals<T>
+        where T : struct
+    {
+        // x = m·2ᵉ with m in [0.75, 1.5), and ln m = 2·artanh(s) with s = (m − 1)/(m + 1), |s| ≤ 1/5, by its series.
+        T m = reals.Split(x, out T exponent);
+        T limit = reals.Of(1.5);
+        exponent = reals.IfAtMost(limit, m, reals.Add(exponent, reals.Of(1)), exponent);
+        m = reals.IfAtMost(limit, m, reals.Multiply(m, reals.Of(0.5)), m);
+        T s = reals.Divide(reals.Subtract(m, reals.Of(1)), reals.Add(m, reals.Of(1)));
+        T square = reals.Multiply(s, s);
+        T series = reals.Of(1.0 / 17);
+        series = Horner(reals, series, square, 1.0 / 15);
+        series = Horner(reals, series, square, 1.0 / 13);
+        series = Horner(reals, series, square, 1.0 / 11);
+        series = Horner(reals, series, square, 1.0 / 9);
+        series = Horner(reals, series, square, 1.0 / 7);
+        series = Horner(reals, series, square, 1.0 / 5);
+        series = Horner(reals, series, square, 1.0 / 3);
+        series = Horner(reals, series, square, 1);
+        return reals.Add(
+            reals.Multiply(exponent, reals.Of(0.69314718055994531)), reals.Multiply(reals.Add(s, s), series));
+    }
+
+    private static Vector<double> Draw(Distribution distribution, Vector<ulong> words) =>
+        FromInteger<ProcessorReals, Vector<double>>(default, distribution, ProcessorReals.FromIntegers(words));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static T FromInteger<TReals, T>(TReals reals, Distribution distribution, T word)
+        where TReals : struct, IReals<T>
+        where T : struct
+    {
+        // (word + ½)/2³² − ½ has 33 bits: exact.
+        T centred = reals.Multiply(
+            reals.Add(reals.Subtract(word, reals.Of(2147483648.0)), reals.Of(0.5)), reals.Of(1.0 / (1L << 32)));
+        return distribution == Distribution.Uniform ? reals.Add(centred, centred) : Quantile(reals, centred);
     }
 
     /// <summary>
@@ -38,65 +98,41 @@ public static class RandomDraw
     /// AS 241 (Applied Statistics 37, 1988), relative error about 1e-7. The branch for probabilities below e⁻²⁵ is
     /// left out since a 32-bit word does not reach it.
     /// </summary>
-    private static double Quantile<TArithmetic>(TArithmetic arithmetic, double q)
-        where TArithmetic : struct, IArithmetic
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static T Quantile<TReals, T>(TReals reals, T q)
+        where TReals : struct, IReals<T>
+        where T : struct
     {
-        double distance = q < 0 ? -q : q;
-        if (distance <= 0.425)
-        {
-            double r = 0.180625 - arithmetic.Product(q, q);
-            double numerator = arithmetic.Product(
-                arithmetic.Product(arithmetic.Product(5.9109374720e+01, r) + 1.5929113202e+02, r) + 5.0434271938e+01, r)
-                + 3.3871327179e+00;
-            double denominator = arithmetic.Product(
-                arithmetic.Product(arithmetic.Product(6.7187563600e+01, r) + 7.8757757664e+01, r) + 1.7895169469e+01, r)
-                + 1;
-            return arithmetic.Product(q, numerator) / denominator;
-        }
-        else
-        {
-            double r = Math.Sqrt(-Log(arithmetic, 0.5 - distance)) - 1.6;
-            double numerator = arithmetic.Product(
-                arithmetic.Product(arithmetic.Product(1.7023821103e-01, r) + 1.3067284816e+00, r) + 2.7568153900e+00, r)
-                + 1.4234372777e+00;
-            double denominator = arithmetic.Product(arithmetic.Product(1.2021132975e-01, r) + 7.3700164250e-01, r) + 1;
-            double value = numerator / denominator;
-            return q < 0 ? -value : value;
-        }
+        T distance = reals.Absolute(q);
+        T r = reals.Subtract(reals.Of(0.180625), reals.Multiply(q, q));
+        T numerator = Horner(reals, reals.Of(5.9109374720e+01), r, 1.5929113202e+02);
+        numerator = Horner(reals, numerator, r, 5.0434271938e+01);
+        numerator = Horner(reals, numerator, r, 3.3871327179e+00);
+        T denominator = Horner(reals, reals.Of(6.7187563600e+01), r, 7.8757757664e+01);
+        denominator = Horner(reals, denominator, r, 1.7895169469e+01);
+        denominator = Horner(reals, denominator, r, 1);
+        T central = reals.Divide(reals.Multiply(q, numerator), denominator);
+
+        T log = Log(reals, reals.Subtract(reals.Of(0.5), distance));
+        r = reals.Subtract(reals.SquareRoot(reals.Subtract(reals.Of(0), log)), reals.Of(1.6));
+        numerator = Horner(reals, reals.Of(1.7023821103e-01), r, 1.3067284816e+00);
+        numerator = Horner(reals, numerator, r, 2.7568153900e+00);
+        numerator = Horner(reals, numerator, r, 1.4234372777e+00);
+        denominator = Horner(reals, reals.Of(1.2021132975e-01), r, 7.3700164250e-01);
+        denominator = Horner(reals, denominator, r, 1);
+        T tail = reals.Divide(numerator, denominator);
+        tail = reals.IfAtMost(q, reals.Of(0), reals.Subtract(reals.Of(0), tail), tail);
+        return reals.IfAtMost(distance, reals.Of(0.425), central, tail);
     }
 
-    /// <summary>
-    /// Natural logarithm of a positive normal number by basic operations: x = m·2ᵉ with m in [0.75, 1.5), and
-    /// ln m = 2·artanh(s) with s = (m − 1)/(m + 1), |s| ≤ 1/5, by its series; relative error below 1e-12.
-    /// </summary>
-    internal static double Log<TArithmetic>(TArithmetic arithmetic, double x)
-        where TArithmetic : struct, IArithmetic
-    {
-        ulong bits = Interop.FloatAsInt(x);
-        int exponent = (int)(bits >> 52) - 1023;
-        double m = Interop.IntAsFloat((bits & 0xF_FFFF_FFFF_FFFFUL) | 0x3FF0_0000_0000_0000UL);
-        if (m >= 1.5)
-        {
-            m = arithmetic.Product(m, 0.5);
-            exponent++;
-        }
-
-        double s = (m - 1) / (m + 1);
-        double square = arithmetic.Product(s, s);
-        double series = 1.0 / 17;
-        series = arithmetic.Product(series, square) + 1.0 / 15;
-        series = arithmetic.Product(series, square) + 1.0 / 13;
-        series = arithmetic.Product(series, square) + 1.0 / 11;
-        series = arithmetic.Product(series, square) + 1.0 / 9;
-        series = arithmetic.Product(series, square) + 1.0 / 7;
-        series = arithmetic.Product(series, square) + 1.0 / 5;
-        series = arithmetic.Product(series, square) + 1.0 / 3;
-        series = arithmetic.Product(series, square) + 1;
-        return arithmetic.Product(exponent, 0.69314718055994531) + arithmetic.Product(2 * s, series);
-    }
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static T Horner<TReals, T>(TReals reals, T sum, T x, double coefficient)
+        where TReals : struct, IReals<T>
+        where T : struct =>
+        reals.Add(reals.Multiply(sum, x), reals.Of(coefficient));
 }
 
-/// <summary>Elements that a fill gives to fresh positions, on any device.</summary>
+/// <summary>Elements that a fill gives to fresh positions, on an accelerator.</summary>
 internal interface IFresh<T>
     where T : unmanaged
 {
@@ -111,17 +147,16 @@ internal readonly struct ConstantFresh<T>(T value) : IFresh<T>
     public T At(long position) => _value;
 }
 
-internal readonly struct RandomFresh<T, TFormat, TArithmetic>(Distribution distribution, double scale, ulong seed, TArithmetic arithmetic)
+internal readonly struct RandomFresh<T, TFormat>(Distribution distribution, double scale, ulong seed, AcceleratorReals reals)
     : IFresh<T>
     where T : unmanaged
     where TFormat : struct, IFloatFormat<T>
-    where TArithmetic : struct, IArithmetic
 {
     private readonly Distribution _distribution = distribution;
     private readonly double _scale = scale;
     private readonly ulong _seed = seed;
-    private readonly TArithmetic _arithmetic = arithmetic;
+    private readonly AcceleratorReals _reals = reals;
 
     public T At(long position) =>
-        default(TFormat).FromDouble(_scale * RandomDraw.FromWord(_arithmetic, _distribution, Philox.Word(_seed, position)));
+        default(TFormat).FromDouble(_reals.Multiply(_scale, RandomDraw.FromWord(_reals, _distribution, Philox.Word(_seed, position))));
 }

@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Numerics;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace OnnxMorph.Kernels;
@@ -85,18 +86,32 @@ internal sealed class SimdDevice : KernelDevice
     {
         (int start, int end) = EntriesOf(window, targets, window.ColumnStart, window.ColumnEnd);
         ReadOnlySpan<int> sources = layer.Sources.AsSpan(start, end - start);
-        int shift = window.SourceColumnStart;
         if (sources.Length == target.Length)
         {
-            for (int i = 0; i < target.Length; i++)
-                target[i] = source[sources[i] - shift];
+            Gather(source, window, sources, target);
             return;
         }
 
+        // Checked where the window was made: targets and sources lie inside it.
         target.Clear();
+        ref T origin = ref MemoryMarshal.GetReference(source);
+        ref T first = ref MemoryMarshal.GetReference(target);
         ReadOnlySpan<int> columns = targets.AsSpan(start, end - start);
         for (int i = 0; i < columns.Length; i++)
-            target[columns[i] - window.ColumnStart] = source[sources[i] - shift];
+            Unsafe.Add(ref first, columns[i] - window.ColumnStart) = Unsafe.Add(ref origin, sources[i] - window.SourceColumnStart);
+    }
+
+    /// <summary>
+    /// The elements of a source row that the entries name. Not checked one by one: the map checked every source against
+    /// its axis, and the window found its source columns as the range of the same entries.
+    /// </summary>
+    private static void Gather<T>(ReadOnlySpan<T> source, MapWindow window, ReadOnlySpan<int> sources, Span<T> target)
+        where T : unmanaged
+    {
+        int shift = window.SourceColumnStart;
+        ref T origin = ref MemoryMarshal.GetReference(source);
+        for (int i = 0; i < target.Length; i++)
+            target[i] = Unsafe.Add(ref origin, sources[i] - shift);
     }
 
     private static void Scale(MapWindow window, ReadOnlySpan<byte> source, Span<byte> output)
@@ -118,22 +133,53 @@ internal sealed class SimdDevice : KernelDevice
         Span<T> output = MemoryMarshal.Cast<byte, T>(outputBytes);
         double[] sums = ArrayPool<double>.Shared.Rent(Tile);
         double[] values = ArrayPool<double>.Shared.Rent(Tile);
+        T[] gathered = ArrayPool<T>.Shared.Rent(Tile);
         int width = window.ColumnEnd - window.ColumnStart;
         for (int row = 0; row < window.Rows.Count; row++)
+        {
+            Span<T> target = output.Slice(row * width, width);
+            if (typeof(T) == typeof(float) && TryScaleSingles(
+                window, row, MemoryMarshal.Cast<byte, float>(sourceBytes), MemoryMarshal.Cast<T, float>(target)))
+                continue;
             for (int start = 0; start < width; start += Tile)
             {
                 int length = Math.Min(Tile, width - start);
                 Span<double> tile = sums.AsSpan(0, length);
-                SumTile<T, TFormat>(window, row, window.ColumnStart + start, source, tile, values);
-                FloatConversion.Round(window.Map.Format, tile, MemoryMarshal.AsBytes(output.Slice(row * width + start, length)));
+                SumTile<T, TFormat>(window, row, window.ColumnStart + start, source, tile, values, gathered);
+                FloatConversion.Round(window.Map.Format, tile, MemoryMarshal.AsBytes(target.Slice(start, length)));
             }
+        }
 
         ArrayPool<double>.Shared.Return(sums);
         ArrayPool<double>.Shared.Return(values);
+        ArrayPool<T>.Shared.Return(gathered);
+    }
+
+    /// <summary>The most common scaling, one term an element in blocks, in one pass; the operations are those of the general way.</summary>
+    private static bool TryScaleSingles(MapWindow window, int row, ReadOnlySpan<float> source, Span<float> target)
+    {
+        int first = window.Rows.Starts[row];
+        if (window.Rows.Starts[row + 1] != first + 1 || window.Map.HasFresh || window.Map.Layers is not [{ Targets: null } layer])
+            return false;
+        Term term = window.Rows.Terms[first];
+        int sourceWidth = window.SourceColumnEnd - window.SourceColumnStart;
+        ReadOnlySpan<float> origin = source.Slice((int)term.Source * sourceWidth, sourceWidth);
+        int written = window.ColumnStart;
+        foreach (Segment segment in layer.Clip(window.ColumnStart, window.ColumnEnd))
+        {
+            target[(written - window.ColumnStart)..(segment.Target - window.ColumnStart)].Clear();
+            FloatConversion.Scale(
+                origin.Slice(segment.Source - window.SourceColumnStart, segment.Length), term.Weight * segment.Weight,
+                target.Slice(segment.Target - window.ColumnStart, segment.Length));
+            written = segment.End;
+        }
+
+        target[(written - window.ColumnStart)..].Clear();
+        return true;
     }
 
     private static void SumTile<T, TFormat>(
-        MapWindow window, int row, int columnStart, ReadOnlySpan<T> source, Span<double> sums, Span<double> values)
+        MapWindow window, int row, int columnStart, ReadOnlySpan<T> source, Span<double> sums, Span<double> values, Span<T> gathered)
         where T : unmanaged
         where TFormat : struct, IFloatFormat<T>
     {
@@ -153,7 +199,7 @@ internal sealed class SimdDevice : KernelDevice
                 ColumnLayer layer = map.Layers[k];
                 if (layer.Targets is { } targets)
                 {
-                    AddScattered<T, TFormat>(window, layer, targets, term.Weight, columnStart, origin, sums, assign && k == 0);
+                    AddScattered<T, TFormat>(window, layer, targets, term.Weight, columnStart, origin, sums, values, gathered, assign && k == 0);
                     continue;
                 }
 
@@ -165,9 +211,9 @@ internal sealed class SimdDevice : KernelDevice
                         ? FloatConversion.Widen<T, TFormat>(map.Format, origin.Slice(segment.Source - window.SourceColumnStart, segment.Length), values)
                         : Fresh<T, TFormat>(map, term.Position * map.ExtendedRowLength + segment.Position, values[..segment.Length]);
                     if (assign && k == 0)
-                        Multiply(elements, weight, part);
+                        VectorSums.Multiply(elements, weight, part);
                     else
-                        MultiplyAdd(elements, weight, part);
+                        VectorSums.MultiplyAdd(elements, weight, part);
                 }
             }
         }
@@ -175,7 +221,7 @@ internal sealed class SimdDevice : KernelDevice
 
     private static void AddScattered<T, TFormat>(
         MapWindow window, ColumnLayer layer, int[] targets, double rowWeight, int columnStart,
-        ReadOnlySpan<T> source, Span<double> sums, bool assign)
+        ReadOnlySpan<T> source, Span<double> sums, Span<double> values, Span<T> gathered, bool assign)
         where T : unmanaged
         where TFormat : struct, IFloatFormat<T>
     {
@@ -183,9 +229,19 @@ internal sealed class SimdDevice : KernelDevice
         ReadOnlySpan<int> columns = targets.AsSpan(start, end - start);
         ReadOnlySpan<int> sources = layer.Sources.AsSpan(start, end - start);
         ReadOnlySpan<double> weights = layer.Weights.AsSpan(start, end - start);
+        Span<T> drawn = gathered[..columns.Length];
+        Gather(source, window, sources, drawn);
+        ReadOnlySpan<double> elements = FloatConversion.Widen<T, TFormat>(window.Map.Format, drawn, values);
+        if (columns.Length == sums.Length)
+        {
+            // Every column of the tile has an entry, so the entries are the columns.
+            VectorSums.MultiplyAdd(elements, weights, rowWeight, sums, assign);
+            return;
+        }
+
         for (int i = 0; i < columns.Length; i++)
         {
-            double product = rowWeight * weights[i] * default(TFormat).ToDouble(source[sources[i] - window.SourceColumnStart]);
+            double product = rowWeight * weights[i] * elements[i];
             ref double sum = ref sums[columns[i] - columnStart];
             sum = assign ? product : sum + product;
         }
@@ -207,27 +263,6 @@ internal sealed class SimdDevice : KernelDevice
 
         ArrayPool<T>.Shared.Return(elements);
         return result;
-    }
-
-    private static void Multiply(ReadOnlySpan<double> elements, double weight, Span<double> products)
-    {
-        var factor = new Vector<double>(weight);
-        int i = 0;
-        for (; i <= elements.Length - Vector<double>.Count; i += Vector<double>.Count)
-            (factor * new Vector<double>(elements[i..])).CopyTo(products[i..]);
-        for (; i < elements.Length; i++)
-            products[i] = weight * elements[i];
-    }
-
-    // Multiplied and added, never fused: accelerators and older processors must give the same bits.
-    private static void MultiplyAdd(ReadOnlySpan<double> elements, double weight, Span<double> sums)
-    {
-        var factor = new Vector<double>(weight);
-        int i = 0;
-        for (; i <= elements.Length - Vector<double>.Count; i += Vector<double>.Count)
-            (new Vector<double>(sums[i..]) + factor * new Vector<double>(elements[i..])).CopyTo(sums[i..]);
-        for (; i < elements.Length; i++)
-            sums[i] += weight * elements[i];
     }
 
     /// <summary>The entries whose columns lie in the range; the columns rise.</summary>

@@ -21,7 +21,7 @@ public class RandomTests
     public void LogAgreesWithTheLibrary()
     {
         for (double x = Math.ScaleB(1, -34); x < 8; x *= 1.0137)
-            Assert.Equal(Math.Log(x), RandomDraw.Log(default(ProcessorArithmetic), x), 1e-13 * Math.Max(1, Math.Abs(Math.Log(x))));
+            Assert.Equal(Math.Log(x), RandomDraw.Log(default(AcceleratorReals), x), 1e-13 * Math.Max(1, Math.Abs(Math.Log(x))));
     }
 
     // Quantiles of the standard normal from tables.
@@ -38,7 +38,7 @@ public class RandomTests
     {
         uint word = (uint)(probability * 4294967296.0);
         double slope = Math.Exp(quantile * quantile / 2) * Math.Sqrt(2 * Math.PI);
-        Assert.Equal(quantile, RandomDraw.FromWord(default(ProcessorArithmetic), Distribution.Normal, word), 1e-6 + slope / 4e9);
+        Assert.Equal(quantile, RandomDraw.FromWord(default, Distribution.Normal, word), 1e-6 + slope / 4e9);
     }
 
     [Fact]
@@ -47,10 +47,21 @@ public class RandomTests
         foreach (uint word in new uint[] { 0, 1, 12345, 77777777, 0x7FFF_FFFF })
             foreach (Distribution distribution in new[] { Distribution.Uniform, Distribution.Normal })
                 Assert.Equal(
-                    RandomDraw.FromWord(default(ProcessorArithmetic), distribution, word),
-                    -RandomDraw.FromWord(default(ProcessorArithmetic), distribution, ~word));
-        Assert.InRange(RandomDraw.FromWord(default(ProcessorArithmetic), Distribution.Uniform, uint.MaxValue), 0.99999, 0.9999999999);
-        Assert.InRange(RandomDraw.FromWord(default(ProcessorArithmetic), Distribution.Normal, uint.MaxValue), 6.2, 6.4);
+                    RandomDraw.FromWord(default, distribution, word),
+                    -RandomDraw.FromWord(default, distribution, ~word));
+        Assert.InRange(RandomDraw.FromWord(default, Distribution.Uniform, uint.MaxValue), 0.99999, 0.9999999999);
+        Assert.InRange(RandomDraw.FromWord(default, Distribution.Normal, uint.MaxValue), 6.2, 6.4);
+    }
+
+    [Theory]
+    [InlineData(Distribution.Uniform)]
+    [InlineData(Distribution.Normal)]
+    public void VectorsDrawTheBitsOfTheAccelerator(Distribution distribution)
+    {
+        uint[] words = [0, 1, uint.MaxValue, 0x7FFF_FFFF, 0x8000_0000, 0x1333_3333, .. Enumerable.Range(0, 10_000).Select(i => Philox.Word(3, i))];
+        var values = new double[words.Length];
+        RandomDraw.FromWords(distribution, words, values);
+        Assert.Equal(Array.ConvertAll(words, w => RandomDraw.FromWord(default, distribution, w)), values);
     }
 
     [Theory]

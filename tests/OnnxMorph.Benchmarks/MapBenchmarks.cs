@@ -1,0 +1,91 @@
+using System.Collections.Immutable;
+using BenchmarkDotNet.Attributes;
+using OnnxMorph.Axes;
+using OnnxMorph.Kernels;
+
+namespace OnnxMorph.Benchmarks;
+
+/// <summary>
+/// Map kernels on one core beside copying as many bytes as they write, source and output each larger than the second-level cache:
+/// the ratio is how far from copy bandwidth a kernel is.
+/// </summary>
+[ShortRunJob]
+public class MapBenchmarks
+{
+    private const int Rows = 512;
+    private const int Columns = 8192;
+    private readonly Dictionary<string, Case> _cases = [];
+
+    private sealed record Case(MapWindow Window, byte[] Source, byte[] Output);
+
+    /// <summary>What is measured.</summary>
+    [ParamsSource(nameof(Names))]
+    public string Name { get; set; } = "";
+
+    /// <summary>Every case.</summary>
+    public static IEnumerable<string> Names =>
+    [
+        "crop rows", "crop columns", "pad rows", "pad columns", "replicate rows", "replicate columns", "select rows", "select columns",
+        "select channels 3x3", "grow kernel 3x3 to 5x5", "scaled replicate rows", "scaled replicate columns", "interpolate rows",
+        "interpolate columns", "scaled replicate rows bf16", "scaled replicate rows f16", "fresh normal columns",
+    ];
+
+    /// <summary>Prepares the case.</summary>
+    [GlobalSetup]
+    public void Setup()
+    {
+        int[] Shuffled(int size) => [.. Enumerable.Range(0, size).OrderBy(i => i * 2654435761L % 1000003)];
+        AxisMap Half(int size) => AxisMap.FromTaps(size, 0, [.. Enumerable.Range(0, 2 * size).Select(i => new[] { new Tap(i % size, 0.3) })]);
+        AxisMap Mixed(int size) => AxisMap.FromTaps(
+            size, 0, [.. Enumerable.Range(0, size - 1).Select(i => new[] { new Tap(i, 0.1 + 0.8 * i / size), new Tap(i + 1, 0.9 - 0.8 * i / size) })]);
+        int[] Range(int start, int count) => [.. Enumerable.Range(start, count)];
+        Case made = Name switch
+        {
+            "crop rows" => Create([Rows, Columns], [AxisMap.Pick(Rows, 0, Range(100, 300)), null]),
+            "crop columns" => Create([Rows, Columns], [null, AxisMap.Pick(Columns, 0, Range(1000, 6000))]),
+            "pad rows" => Create([Rows, Columns], [AxisMap.ZeroPad(Rows, 64, 64), null]),
+            "pad columns" => Create([Rows, Columns], [null, AxisMap.ZeroPad(Columns, 1000, 1000)]),
+            "replicate rows" => Create([Rows, Columns], [AxisMap.Pick(Rows, 0, [.. Range(0, Rows), .. Range(0, Rows)]), null]),
+            "replicate columns" => Create([Rows, Columns], [null, AxisMap.Pick(Columns, 0, [.. Range(0, Columns), .. Range(0, Columns)])]),
+            "select rows" => Create([Rows, Columns], [AxisMap.Pick(Rows, 0, Shuffled(Rows)), null]),
+            "select columns" => Create([Rows, Columns], [null, AxisMap.Pick(Columns, 0, Shuffled(Columns))]),
+            "select channels 3x3" => Create([Rows, 900, 3, 3], [null, AxisMap.Pick(900, 0, Shuffled(900)), null, null]),
+            "grow kernel 3x3 to 5x5" => Create([Rows, 512, 3, 3], [null, null, AxisMap.ZeroPad(3, 1, 1), AxisMap.ZeroPad(3, 1, 1)]),
+            "scaled replicate rows" => Create([Rows, Columns], [Half(Rows), null]),
+            "scaled replicate columns" => Create([Rows, Columns], [null, Half(Columns)]),
+            "interpolate rows" => Create([Rows, Columns], [Mixed(Rows), null]),
+            "interpolate columns" => Create([Rows, Columns], [null, Mixed(Columns)]),
+            "scaled replicate rows bf16" => Create([Rows, Columns], [Half(Rows), null], ElementFormat.BFloat16),
+            "scaled replicate rows f16" => Create([Rows, Columns], [Half(Rows), null], ElementFormat.Float16),
+            _ => Create([Rows, 64], [null, AxisMap.Pick(64, 4096, Range(64, 4096))]),
+        };
+        _cases[Name] = made;
+    }
+
+    /// <summary>A copy of as many bytes as the kernel writes.</summary>
+    [Benchmark(Baseline = true)]
+    public void Copy()
+    {
+        Case c = _cases[Name];
+        int from = Math.Min(c.Source.Length, c.Output.Length);
+        for (int at = 0; at < c.Output.Length; at += from)
+            c.Source.AsSpan(0, Math.Min(from, c.Output.Length - at)).CopyTo(c.Output.AsSpan(at));
+    }
+
+    /// <summary>The kernel.</summary>
+    [Benchmark]
+    public void Map() => KernelDevice.Simd.Map(_cases[Name].Window, _cases[Name].Source, _cases[Name].Output);
+
+    private static Case Create(long[] shape, ImmutableArray<AxisMap?> maps, ElementFormat format = ElementFormat.Float32)
+    {
+        AxisTerms?[] terms = [.. maps.Select(m => m is null ? null : new AxisTerms(
+            m.SourceSize, m.FreshSize, m.Starts.ToArray(),
+            Array.ConvertAll(m.AllTaps.ToArray(), t => t.Source), Array.ConvertAll(m.AllTaps.ToArray(), t => t.Weight)))];
+        var map = new TensorMap(format, shape, terms, new KernelFill(Distribution.Normal, 0.02, 1, 0));
+        var window = new MapWindow(map, 0, (int)map.RowCount, 0, map.RowLength);
+        var source = new byte[window.SourceBytes];
+        for (int i = 0; i < source.Length; i++)
+            source[i] = (byte)(i * 31 % 61);
+        return new Case(window, source, new byte[window.OutputBytes]);
+    }
+}

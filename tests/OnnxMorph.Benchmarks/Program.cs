@@ -1,0 +1,4 @@
+using BenchmarkDotNet.Running;
+using OnnxMorph.Benchmarks;
+
+BenchmarkSwitcher.FromAssembly(typeof(MapBenchmarks).Assembly).Run(args);

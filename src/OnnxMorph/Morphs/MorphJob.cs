@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Verification;
@@ -6,15 +7,19 @@ using OnnxMorph.Weights;
 namespace OnnxMorph.Morphs;
 
 /// <summary>Where a tensor of the child comes from.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<TensorOrigin>))]
 public enum TensorOrigin
 {
     /// <summary>The parent's bytes.</summary>
+    [JsonStringEnumMemberName("exact")]
     Exact,
 
     /// <summary>Computed from a tensor of the parent.</summary>
+    [JsonStringEnumMemberName("mapped")]
     Mapped,
 
     /// <summary>New.</summary>
+    [JsonStringEnumMemberName("fresh")]
     Fresh,
 }
 
@@ -84,6 +89,8 @@ public sealed class MorphJob
 
         Progress?.Report("reading");
         OnnxModel parent = OnnxReader.Read(Parent);
+        if (Certificate is not null)
+            OnnxWriter.CheckSpared(parent, Path.GetFullPath(Certificate));
         long before = ModelInspection.CountParameters(parent);
         Progress?.Report("morphing");
         MorphResult result = Morpher.Morph(parent, Steps, cancellation);
@@ -104,11 +111,28 @@ public sealed class MorphJob
                 verification = Verifier.Compare(Parent, child, options with { Probe = options.Probe ?? new ModelProbe(Evaluator) }, cancellation);
             }
 
+            // Only now it is known whether there is a data file.
+            OnnxWriter.CheckTarget(parent, target, data, written.DataPath is not null, Force);
             bool passed = verification is not { Passed: false };
             var report = new MorphReport(passed ? target : null, result.Steps, before, ModelInspection.CountParameters(result.Child),
                 [.. Tensors(result.Child)], verification);
             if (passed)
-                Publish(result, folder, child, written.DataPath, target, data);
+            {
+                var files = new List<(string From, string To)>();
+                if (written.DataPath is { } childData)
+                    files.Add((childData, data));
+                if (Certificate is not null)
+                {
+                    string certificate = child + ".certificate";
+                    using (FileStream stream = File.Create(certificate))
+                        Morphs.Certificate.Write(result, stream);
+                    files.Add((certificate, Path.GetFullPath(Certificate)));
+                }
+
+                cancellation.ThrowIfCancellationRequested();
+                Publish(files, (child, target));
+            }
+
             return report;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
@@ -122,17 +146,33 @@ public sealed class MorphJob
         }
     }
 
-    private void Publish(MorphResult result, string folder, string child, string? childData, string target, string data)
+    // Gives every file its name, or none. The model comes last: where it stands, all that belongs to it does.
+    private void Publish(List<(string From, string To)> files, (string From, string To) model)
     {
-        if (childData is not null)
-            File.Move(childData, data, Force);
-        File.Move(child, target, Force);
-        if (Certificate is null)
-            return;
-        string temporary = Path.Combine(folder, "certificate.json");
-        using (FileStream stream = File.Create(temporary))
-            Morphs.Certificate.Write(result, stream);
-        File.Move(temporary, Path.GetFullPath(Certificate), Force);
+        var moved = new List<(string From, string To)>();
+        try
+        {
+            foreach ((string from, string to) in files)
+            {
+                if (Force && File.Exists(to))
+                    Move(to, $"{model.From}.replaced{moved.Count}");
+                Move(from, to);
+            }
+
+            File.Move(model.From, model.To, Force);
+        }
+        catch
+        {
+            foreach ((string from, string to) in Enumerable.Reverse(moved))
+                File.Move(to, from);
+            throw;
+        }
+
+        void Move(string from, string to)
+        {
+            File.Move(from, to);
+            moved.Add((from, to));
+        }
     }
 
     private static string Nothing(MorphResult result)

@@ -103,7 +103,9 @@ public static class OnnxWriter
         return OutputLayout.Of(model, Path.GetFileName(dataPath), options.InlineLimit);
     }
 
-    private static void CheckTarget(OnnxModel model, string path, string dataPath, bool hasData, bool force)
+    /// <summary>Checks that the output may take its place: <paramref name="model"/> is what it was made from.</summary>
+    /// <exception cref="UsageException">A file is in the way, or the model still needs it.</exception>
+    internal static void CheckTarget(OnnxModel model, string path, string dataPath, bool hasData, bool force)
     {
         string folder = Path.GetDirectoryName(path) ?? "";
         if (!Directory.Exists(folder))
@@ -120,9 +122,16 @@ public static class OnnxWriter
         // Replacing the input as a whole is what --force is for; replacing only its weights would destroy it.
         if (model.Path is null || SameFile(path, Path.GetFullPath(model.Path)))
             return;
-        string? victim = Array.Find(targets, target => model.Sources.Any(source => SameFile(target, source)) && !SameFile(target, Path.GetFullPath(model.Path)));
-        if (victim is not null)
-            throw new UsageException($"'{victim}' holds weights of the input '{model.Path}'; choose another name for the output.");
+        foreach (string target in targets.Where(target => !SameFile(target, Path.GetFullPath(model.Path))))
+            CheckSpared(model, target);
+    }
+
+    /// <summary>Checks that replacing <paramref name="target"/> takes nothing from <paramref name="model"/>.</summary>
+    /// <exception cref="UsageException">The model's content is in that file.</exception>
+    internal static void CheckSpared(OnnxModel model, string target)
+    {
+        if (model.Sources.Any(source => SameFile(target, source)))
+            throw new UsageException($"'{target}' holds weights of the input '{model.Path}'; choose another name for the output.");
     }
 
     /// <summary>Whether replacing <paramref name="target"/> replaces <paramref name="source"/>: a link to it is not the file.</summary>

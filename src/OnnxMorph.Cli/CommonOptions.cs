@@ -6,7 +6,10 @@ namespace OnnxMorph.Cli;
 /// <summary>Options that mean the same in every command.</summary>
 internal static class CommonOptions
 {
-    public static Option<bool> Json() => new("--json") { Description = "Print one JSON document on standard output; text for people goes to standard error." };
+    /// <summary>The option that asks for a JSON document.</summary>
+    public const string JsonName = "--json";
+
+    public static Option<bool> Json() => new(JsonName) { Description = "Print one JSON document on standard output; text for people goes to standard error." };
 
     public static Option<bool> Quiet() => new("--quiet") { Description = "Print errors only." };
 
@@ -14,7 +17,7 @@ internal static class CommonOptions
 
     public static Option<ulong> Seed() => new("--seed")
     {
-        Description = "Seed of everything random; the same seed gives the same bytes.",
+        Description = "Seed of everything random (0 by default); the same input, options and seed give the same bytes.",
         HelpName = "N",
     };
 
@@ -22,7 +25,7 @@ internal static class CommonOptions
     {
         var option = new Option<string>("--device")
         {
-            Description = "What computes the weights: auto, cpu, cuda or opencl.",
+            Description = "What computes the weights: auto, cpu, cuda or opencl; 'onnxmorph devices' lists what is there.",
             HelpName = "DEVICE",
             DefaultValueFactory = _ => "auto",
         };

@@ -26,6 +26,9 @@ internal sealed record MorphJson(
 /// <summary>A device as <c>devices --json</c> prints it.</summary>
 internal sealed record DeviceJson(string Device, string Name, long MemoryBytes, bool Chosen);
 
+/// <summary>What every command prints with <c>--json</c> when it fails without a report of its own.</summary>
+internal sealed record ErrorJson(string Error, int ExitCode);
+
 /// <summary>Serialisers generated at build time: quick to start and safe to trim.</summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
@@ -35,4 +38,5 @@ internal sealed record DeviceJson(string Device, string Name, long MemoryBytes, 
 [JsonSerializable(typeof(ModelInspection))]
 [JsonSerializable(typeof(MorphJson))]
 [JsonSerializable(typeof(DeviceJson[]))]
+[JsonSerializable(typeof(ErrorJson))]
 internal sealed partial class CliJson : JsonSerializerContext;

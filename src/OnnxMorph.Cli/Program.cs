@@ -1,12 +1,14 @@
-using System.CommandLine;
+using System.Runtime.InteropServices;
 using OnnxMorph.Cli;
-using OnnxMorph.Cli.Commands;
 
-var root = new RootCommand("Changes the architecture of a trained ONNX model while keeping its function, and proves it.")
+using var interrupted = new CancellationTokenSource();
+using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Cancel);
+using var termination = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Cancel);
+return await CommandLine.RunAsync(args, Console.Out, Console.Error, interrupted.Token);
+
+// The run ends by itself, so that it can take away what it has begun to write.
+void Cancel(PosixSignalContext signal)
 {
-    InspectCommand.Create(),
-    MorphCommand.Create(),
-    VerifyCommand.Create(),
-    DevicesCommand.Create(),
-};
-return await Runner.InvokeAsync(root, args);
+    signal.Cancel = true;
+    interrupted.Cancel();
+}

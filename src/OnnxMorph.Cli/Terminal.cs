@@ -1,3 +1,4 @@
+using System.CommandLine;
 using Spectre.Console;
 
 namespace OnnxMorph.Cli;
@@ -6,41 +7,74 @@ namespace OnnxMorph.Cli;
 /// Where text goes: results for people to standard output, or to standard error when a JSON document takes standard output;
 /// progress to standard error, as one line that is only there while the work runs.
 /// </summary>
-internal sealed class Terminal(bool json, bool quiet)
+internal sealed class Terminal
 {
     // A file or a pipe has no width to fold lines at.
     private const int Unfolded = 1 << 16;
 
-    private readonly IAnsiConsole _results = json ? Error : To(Console.Out, Console.IsOutputRedirected);
+    private readonly TextWriter _output, _error;
+    private readonly bool _quiet;
+    private readonly IAnsiConsole _results;
 
-    private static IAnsiConsole Error => field ??= To(Console.Error, Console.IsErrorRedirected);
-
-    private static IAnsiConsole To(TextWriter writer, bool redirected)
+    /// <summary>The terminal of one run of a command.</summary>
+    /// <param name="configuration">The streams to write to.</param>
+    /// <param name="json">Whether a JSON document takes standard output.</param>
+    /// <param name="quiet">Whether only errors are printed.</param>
+    public Terminal(InvocationConfiguration configuration, bool json, bool quiet)
     {
-        IAnsiConsole console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(writer) });
-        if (redirected)
+        (_output, _error, Json, _quiet) = (configuration.Output, configuration.Error, json, quiet);
+        _results = To(json ? _error : _output);
+    }
+
+    /// <summary>Whether the user asked for a JSON document.</summary>
+    public bool Json { get; }
+
+    private static bool IsTerminal(TextWriter writer) =>
+        ReferenceEquals(writer, Console.Out) ? !Console.IsOutputRedirected
+        : ReferenceEquals(writer, Console.Error) && !Console.IsErrorRedirected;
+
+    private static IAnsiConsole To(TextWriter writer)
+    {
+        bool terminal = IsTerminal(writer);
+        var settings = new AnsiConsoleSettings { Out = new AnsiConsoleOutput(writer) };
+        if (!terminal)
+        {
+            // Build servers' enrichers would colour what goes to a file.
+            settings.Ansi = AnsiSupport.No;
+            settings.ColorSystem = ColorSystemSupport.NoColors;
+            settings.Enrichment.UseDefaultEnrichers = false;
+        }
+
+        IAnsiConsole console = AnsiConsole.Create(settings);
+        if (!terminal)
             console.Profile.Width = Unfolded;
         return console;
     }
 
+    /// <summary>The one JSON document.</summary>
+    public void Document(string json) => _output.WriteLine(json);
+
+    /// <summary>Why the run did not end well; printed even when quiet.</summary>
+    public void Failure(string sentence) => _error.WriteLine(sentence);
+
     /// <summary>A line for people; markup is not interpreted.</summary>
     public void Line(string text = "")
     {
-        if (!quiet)
+        if (!_quiet)
             _results.WriteLine(text);
     }
 
     /// <summary>A heading.</summary>
     public void Heading(string text)
     {
-        if (!quiet)
+        if (!_quiet)
             _results.Write(new Text(text + "\n", new Style(decoration: Decoration.Bold)));
     }
 
     /// <summary>A table whose first row is its header; columns named in <paramref name="numeric"/> are aligned to the right.</summary>
     public void Table(string[] header, IEnumerable<string[]> rows, params int[] numeric)
     {
-        if (quiet)
+        if (_quiet)
             return;
         var table = new Table().Border(TableBorder.None).Collapse();
         for (int i = 0; i < header.Length; i++)
@@ -57,9 +91,9 @@ internal sealed class Terminal(bool json, bool quiet)
     /// <summary>Runs work with a line on standard error that says what it is at; silent where that is no terminal.</summary>
     public T Progress<T>(Func<IProgress<string>, T> work)
     {
-        if (quiet || Console.IsErrorRedirected)
+        if (_quiet || !IsTerminal(_error))
             return work(new Reporter(_ => { }));
-        return Error.Status().Start("starting", status => work(new Reporter(stage => status.Status(stage))));
+        return To(_error).Status().Start("starting", status => work(new Reporter(stage => status.Status(stage))));
     }
 
     // System.Progress posts to a thread pool, which may print a stage after the next has begun.

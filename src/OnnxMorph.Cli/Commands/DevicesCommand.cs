@@ -14,14 +14,11 @@ internal static class DevicesCommand
         command.SetAction(parsed =>
         {
             IReadOnlyList<DeviceDescription> devices = KernelDevices.List();
-            if (parsed.GetValue(json))
-            {
-                Console.Out.WriteLine(JsonSerializer.Serialize(
+            var terminal = new Terminal(parsed.InvocationConfiguration, parsed.GetValue(json), parsed.GetValue(quiet));
+            if (terminal.Json)
+                terminal.Document(JsonSerializer.Serialize(
                     [.. devices.Select((d, i) => new DeviceJson(Name(d), d.Name, d.MemoryBytes, i == 0))], CliJson.Default.DeviceJsonArray));
-                return (int)ExitCode.Done;
-            }
-
-            new Terminal(json: false, parsed.GetValue(quiet)).Table(["device", "name", "memory", ""],
+            terminal.Table(["device", "name", "memory", ""],
                 devices.Select((d, i) => (string[])
                     [Name(d), d.Name, d.MemoryBytes == 0 ? "" : $"{d.MemoryBytes / (1 << 20)} MB", i == 0 ? "taken by --device auto" : ""]), 2);
             return (int)ExitCode.Done;

@@ -18,13 +18,12 @@ internal static class InspectCommand
         };
         command.SetAction(parsed =>
         {
-            var terminal = new Terminal(parsed.GetValue(json), parsed.GetValue(quiet));
+            var terminal = new Terminal(parsed.InvocationConfiguration, parsed.GetValue(json), parsed.GetValue(quiet));
             string path = parsed.GetRequiredValue(model);
             ModelInspection inspection = terminal.Progress(_ => ModelInspection.Of(OnnxReader.Read(path)));
-            if (parsed.GetValue(json))
-                Console.Out.WriteLine(JsonSerializer.Serialize(inspection, CliJson.Default.ModelInspection));
-            else
-                Print(terminal, path, inspection);
+            if (terminal.Json)
+                terminal.Document(JsonSerializer.Serialize(inspection, CliJson.Default.ModelInspection));
+            Print(terminal, path, inspection);
             return (int)ExitCode.Done;
         });
         return command;

@@ -19,17 +19,17 @@ internal static class MorphCommand
         var model = new Argument<string>("MODEL") { Description = "The parent's ONNX file." };
         var output = new Option<string>("--output", "-o") { Description = "The child's file.", HelpName = "OUT", Required = true };
         Option<string[]> widen = Step(WidenOption, "SELECTOR=SIZE",
-            "Widen the output channels of layers: '*=x1.5', 'conv*=96', 'layers:/stem/*=+8'. May be given several times.");
+            "Widen the output channels of layers, such as '*=x1.5', 'conv*=96' or '/stem/*=+8'. May be given several times.");
         Option<string[]> deepen = Step(DeepenOption, "SELECTOR[=COUNT]",
-            "Put COUNT layers (1) behind each layer: '*', '/layer3/*=2'. May be given several times.");
+            "Put COUNT new layers (1 by default) behind each layer, such as '*' or '/layer3/*=2'. May be given several times.");
         Option<string[]> kernel = Step(KernelOption, "SELECTOR=SIZE",
-            "Grow convolution kernels: '*=+2', 'conv1=9'. May be given several times.");
+            "Grow convolution kernels, such as '*=+2' or 'conv1=9'. May be given several times.");
         Option<string[]> activation = Step(ActivationOption, "SELECTOR",
-            "Give activations a trainable share of the identity that starts at none: '*', 'relu1'. May be given several times.");
-        Option<string> widenMethod = Method("--widen-method", "What new channels are.", StepSpec.WidenMethods);
-        Option<string> deepenMethod = Method("--deepen-method", "How a layer is made two.", StepSpec.DeepenMethods);
+            "Give activations a trainable share of the identity that starts at none, such as '*' or 'relu1'. May be given several times.");
+        Option<string> widenMethod = Method("--widen-method", "What new channels are: copies that share their readers' weights (replicate), random ones that are read with zeros (zero), or random pairs that cancel (opposed).", StepSpec.WidenMethods);
+        Option<string> deepenMethod = Method("--deepen-method", "How a layer becomes two: by factoring its weights (closed-form), or by an identity behind it (identity).", StepSpec.DeepenMethods);
         var recipe = new Option<string?>("--recipe") { Description = "Take the steps from a YAML file (docs/recipe.schema.json).", HelpName = "FILE" };
-        var certificate = new Option<string?>("--certificate") { Description = "Write the relations between parent and child as JSON.", HelpName = "FILE" };
+        var certificate = new Option<string?>("--certificate") { Description = "Write how each value of the child follows from the parent's, as JSON, to FILE.", HelpName = "FILE" };
         var noVerify = new Option<bool>("--no-verify") { Description = "Write the child without comparing it with the parent." };
         Option<string?> inputs = CommonOptions.Inputs();
         Option<ulong> seed = CommonOptions.Seed();
@@ -41,7 +41,7 @@ internal static class MorphCommand
         };
         command.SetAction((parsed, cancellation) =>
         {
-            var terminal = new Terminal(parsed.GetValue(json), parsed.GetValue(quiet));
+            var terminal = new Terminal(parsed.InvocationConfiguration, parsed.GetValue(json), parsed.GetValue(quiet));
             ulong seedValue = parsed.GetValue(seed);
             Recipe steps = Steps(parsed, parsed.GetRequiredValue(widenMethod), parsed.GetRequiredValue(deepenMethod));
             if (parsed.GetValue(recipe) is { } file)
@@ -67,12 +67,11 @@ internal static class MorphCommand
                 Evaluator = new WeightEvaluator(kernels),
                 Progress = progress,
             }.Run(cancellation));
-            if (parsed.GetValue(json))
-                Console.Out.WriteLine(JsonSerializer.Serialize(MorphJson.Of(report), CliJson.Default.MorphJson));
-            else
-                Print(terminal, report);
+            if (terminal.Json)
+                terminal.Document(JsonSerializer.Serialize(MorphJson.Of(report), CliJson.Default.MorphJson));
+            Print(terminal, report);
             if (report.Output is null)
-                Console.Error.WriteLine($"Verification failed and nothing was written: {report.Verification!.Reason}");
+                terminal.Failure($"Verification failed and nothing was written: {report.Verification!.Reason}");
             return Task.FromResult((int)(report.Output is null ? ExitCode.VerificationFailed : ExitCode.Done));
         });
         return command;
@@ -83,7 +82,7 @@ internal static class MorphCommand
 
     private static Option<string> Method(string name, string description, IReadOnlyList<string> choices)
     {
-        var option = new Option<string>(name) { Description = description, DefaultValueFactory = _ => choices[0] };
+        var option = new Option<string>(name) { Description = description, HelpName = "METHOD", DefaultValueFactory = _ => choices[0] };
         return option.AcceptOnlyFromAmong([.. choices]);
     }
 

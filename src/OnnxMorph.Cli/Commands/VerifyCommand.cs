@@ -21,7 +21,7 @@ internal static class VerifyCommand
         };
         command.SetAction((parsed, cancellation) =>
         {
-            var terminal = new Terminal(parsed.GetValue(json), parsed.GetValue(quiet));
+            var terminal = new Terminal(parsed.InvocationConfiguration, parsed.GetValue(json), parsed.GetValue(quiet));
             var options = new VerifyOptions
             {
                 InputsPath = parsed.GetValue(inputs),
@@ -33,12 +33,11 @@ internal static class VerifyCommand
                 progress.Report("verifying");
                 return Verifier.Compare(parsed.GetRequiredValue(parent), parsed.GetRequiredValue(child), options, cancellation);
             });
-            if (parsed.GetValue(json))
-                Console.Out.WriteLine(report.ToJson());
-            else
-                Print(terminal, report);
+            if (terminal.Json)
+                terminal.Document(report.ToJson());
+            Print(terminal, report);
             if (!report.Passed)
-                Console.Error.WriteLine($"Verification failed: {report.Reason}");
+                terminal.Failure($"Verification failed: {report.Reason}");
             return Task.FromResult((int)(report.Passed ? ExitCode.Done : ExitCode.VerificationFailed));
         });
         return command;

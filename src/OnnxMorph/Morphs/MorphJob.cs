@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Recipes;
@@ -7,15 +8,19 @@ using OnnxMorph.Weights;
 namespace OnnxMorph.Morphs;
 
 /// <summary>Where a tensor of the child comes from.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<TensorOrigin>))]
 public enum TensorOrigin
 {
     /// <summary>The parent's bytes.</summary>
+    [JsonStringEnumMemberName("exact")]
     Exact,
 
     /// <summary>Computed from a tensor of the parent.</summary>
+    [JsonStringEnumMemberName("mapped")]
     Mapped,
 
     /// <summary>New.</summary>
+    [JsonStringEnumMemberName("fresh")]
     Fresh,
 }
 
@@ -72,18 +77,10 @@ public sealed class MorphJob
     public MorphReport Run(CancellationToken cancellation = default)
     {
         string target = Path.GetFullPath(Output);
-        string[] targets = Certificate is null ? [target] : [target, Path.GetFullPath(Certificate)];
-        foreach (string file in targets)
-        {
-            if (!Directory.Exists(Path.GetDirectoryName(file)))
-                throw new OnnxMorphException(ExitCode.InputOutput, $"The folder of '{file}' does not exist; create it first.");
-            if (Directory.Exists(file))
-                throw new UsageException($"'{file}' is a folder; name a file.");
-            if (!Force && File.Exists(file))
-                throw new UsageException($"'{file}' exists; choose another name or allow it to be replaced with --force.");
-        }
-
-        if (targets.Distinct().Count() < targets.Length)
+        // Told before the work is done; the writer checks again when it is.
+        foreach (string file in new[] { target, Certificate }.OfType<string>())
+            OnnxWriter.CheckFree(Path.GetFullPath(file), Force);
+        if (Certificate is not null && Path.GetFullPath(Certificate) == target)
             throw new UsageException($"'{target}' is named for both the model and its certificate; give them different names.");
 
         Progress?.Report("reading");
@@ -99,12 +96,16 @@ public sealed class MorphJob
 
         VerificationReport? verification = null;
         Progress?.Report("writing");
-        WrittenModel written = OnnxWriter.Write(
-            result.Child, target, new EvaluatedWeights(Evaluator), new WriteOptions { Force = Force, Accept = Accept }, null, cancellation);
+        var write = new WriteOptions
+        {
+            Force = Force,
+            Accept = Accept,
+            Companion = Certificate is null ? null : new Companion(Certificate, stream => Morphs.Certificate.Write(result, stream)),
+        };
+        WrittenModel written = OnnxWriter.Write(result.Child, target, new EvaluatedWeights(Evaluator), write, null, cancellation);
         return new MorphReport(
             written.Accepted ? target : null, result.Steps, before, ModelInspection.CountParameters(result.Child), [.. Tensors(result.Child)], verification);
 
-        // The child is verified and its certificate written before the child takes its place: both are there, or neither.
         bool Accept(string child)
         {
             if (Verify is { } options)
@@ -113,14 +114,6 @@ public sealed class MorphJob
                 verification = Verifier.Compare(Parent, child, options with { Probe = options.Probe ?? new ModelProbe(Evaluator) }, cancellation);
                 if (!verification.Passed)
                     return false;
-            }
-
-            if (Certificate is not null)
-            {
-                string temporary = child + ".certificate";
-                using (FileStream stream = File.Create(temporary))
-                    Morphs.Certificate.Write(result, stream);
-                File.Move(temporary, Path.GetFullPath(Certificate), Force);
             }
 
             return true;

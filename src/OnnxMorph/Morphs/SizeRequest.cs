@@ -5,6 +5,12 @@ namespace OnnxMorph.Morphs;
 /// <summary>A size as users write it: <c>96</c>, <c>x1.5</c> or <c>+2</c>.</summary>
 public readonly record struct SizeRequest
 {
+    /// <summary>
+    /// The largest size that an axis may be given. No trained network comes near it, and a slip of the finger beyond it would
+    /// fill the memory with indices before the disk could refuse.
+    /// </summary>
+    public const long Largest = 1 << 20;
+
     private readonly char _kind;
     private readonly double _number;
 
@@ -29,12 +35,19 @@ public readonly record struct SizeRequest
     }
 
     /// <summary>The size that is asked for where the size is <paramref name="current"/> now; halves are rounded up.</summary>
-    public long Apply(long current) => _kind switch
+    /// <exception cref="UsageException">That is more than <see cref="Largest"/>.</exception>
+    public long Apply(long current)
     {
-        'x' => checked((long)Math.Floor(current * _number + 0.5)),
-        '+' => current + (long)_number,
-        _ => (long)_number,
-    };
+        double size = _kind switch
+        {
+            'x' => Math.Floor(current * _number + 0.5),
+            '+' => current + _number,
+            _ => _number,
+        };
+        return size <= Math.Max(Largest, current)
+            ? (long)size
+            : throw new UsageException($"'{this}' would make an axis of {current} one of {size:N0}, and {Largest:N0} is the most; ask for less.");
+    }
 
     /// <inheritdoc/>
     public override string ToString() =>

@@ -15,7 +15,15 @@ public sealed record WriteOptions
     /// Looks at the whole output, at the path given, before it takes its place; false drops it. Null accepts it.
     /// </summary>
     public Func<string, bool>? Accept { get; init; }
+
+    /// <summary>A file that takes its place together with the model, or not at all.</summary>
+    public Companion? Companion { get; init; }
 }
+
+/// <summary>A file that belongs to a model.</summary>
+/// <param name="Path">Where it is to stand.</param>
+/// <param name="Write">Writes its content.</param>
+public sealed record Companion(string Path, Action<Stream> Write);
 
 /// <summary>What was written.</summary>
 /// <param name="Path">The model file.</param>
@@ -55,7 +63,8 @@ public static class OnnxWriter
         string dataPath = path + ".data";
         OutputLayout layout = Layout(model, dataPath, options);
         bool hasData = layout.Data.Count > 0;
-        CheckTarget(model, path, dataPath, hasData, options.Force);
+        string? companionPath = options.Companion is null ? null : Path.GetFullPath(options.Companion.Path);
+        CheckTargets(model, path, [.. new[] { hasData ? dataPath : null, companionPath }.OfType<string>()], options.Force);
 
         // The files have their own names in a folder of their own, so that the model finds its data there as well.
         string folder = Path.Combine(Path.GetDirectoryName(path)!, $".{Path.GetFileName(path)}.{Path.GetRandomFileName()}");
@@ -78,7 +87,21 @@ public static class OnnxWriter
             cancellation.ThrowIfCancellationRequested();
             accepted = options.Accept?.Invoke(temporary) ?? true;
             if (accepted)
-                Publish(temporary, path, hasData ? temporaryData : null, dataPath, options.Force);
+            {
+                var files = new List<(string From, string To)>();
+                if (hasData)
+                    files.Add((temporaryData, dataPath));
+                if (options.Companion is { } companion)
+                {
+                    string temporaryCompanion = temporary + ".companion";
+                    using (FileStream stream = File.Create(temporaryCompanion))
+                        companion.Write(stream);
+                    files.Add((temporaryCompanion, companionPath!));
+                }
+
+                cancellation.ThrowIfCancellationRequested();
+                Publish(files, (temporary, path), options.Force);
+            }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -113,26 +136,38 @@ public static class OnnxWriter
         return OutputLayout.Of(model, Path.GetFileName(dataPath), options.InlineLimit);
     }
 
-    private static void CheckTarget(OnnxModel model, string path, string dataPath, bool hasData, bool force)
+    /// <summary>Checks that a file may be written: its folder is there, and nothing is in the way.</summary>
+    /// <exception cref="UsageException">Something is in the way.</exception>
+    /// <exception cref="OnnxMorphException">The folder does not exist.</exception>
+    internal static void CheckFree(string path, bool force)
     {
         string folder = Path.GetDirectoryName(path) ?? "";
         if (!Directory.Exists(folder))
             throw new OnnxMorphException(ExitCode.InputOutput, $"The folder '{folder}' does not exist; create it first.");
-        string[] targets = hasData ? [path, dataPath] : [path];
-        foreach (string target in targets)
-        {
-            if (Directory.Exists(target))
-                throw new UsageException($"'{target}' is a folder; name a file for the output.");
-            if (!force && File.Exists(target))
-                throw new UsageException($"'{target}' exists; choose another name or allow it to be replaced with --force.");
-        }
+        if (Directory.Exists(path))
+            throw new UsageException($"'{path}' is a folder; name a file for the output.");
+        if (!force && File.Exists(path))
+            throw new UsageException($"'{path}' exists; choose another name or allow it to be replaced with --force.");
+    }
 
-        // Replacing the input as a whole is what --force is for; replacing only its weights would destroy it.
-        if (model.Path is null || SameFile(path, Path.GetFullPath(model.Path)))
+    private static void CheckTargets(OnnxModel model, string path, IReadOnlyList<string> others, bool force)
+    {
+        foreach (string target in others.Prepend(path))
+            CheckFree(target, force);
+        if (model.Path is null)
             return;
-        string? victim = Array.Find(targets, target => model.Sources.Any(source => SameFile(target, source)) && !SameFile(target, Path.GetFullPath(model.Path)));
-        if (victim is not null)
-            throw new UsageException($"'{victim}' holds weights of the input '{model.Path}'; choose another name for the output.");
+        // Replacing the input as a whole is what --force is for; replacing only its weights would destroy it.
+        bool replacesInput = SameFile(path, Path.GetFullPath(model.Path));
+        foreach (string target in replacesInput ? others.Where(o => o != path + ".data") : others.Prepend(path))
+            CheckSpared(model, target);
+    }
+
+    /// <summary>Checks that replacing <paramref name="target"/> takes nothing from <paramref name="model"/>.</summary>
+    /// <exception cref="UsageException">The model's content is in that file.</exception>
+    internal static void CheckSpared(OnnxModel model, string target)
+    {
+        if (model.Sources.Any(source => SameFile(target, source)))
+            throw new UsageException($"'{target}' holds weights of the input '{model.Path}'; choose another name for the output.");
     }
 
     /// <summary>Whether replacing <paramref name="target"/> replaces <paramref name="source"/>: a link to it is not the file.</summary>
@@ -180,37 +215,33 @@ public static class OnnxWriter
             throw new InvalidOperationException($"'{path}' has {file.Length} bytes where {length} were computed.");
     }
 
-    /// <summary>Gives both files their names, or neither.</summary>
-    private static void Publish(string temporary, string path, string? temporaryData, string dataPath, bool force)
+    /// <summary>Gives every file its name, or none. The model comes last: where it stands, all that belongs to it does.</summary>
+    private static void Publish(List<(string From, string To)> files, (string From, string To) model, bool force)
     {
-        if (temporaryData is null)
-        {
-            File.Move(temporary, path, force);
-            return;
-        }
-
-        string? kept = File.Exists(dataPath) ? temporaryData + ".old" : null;
-        if (kept is not null && force)
-            File.Move(dataPath, kept);
+        var moved = new List<(string From, string To)>();
         try
         {
-            File.Move(temporaryData, dataPath);
-            try
+            foreach ((string from, string to) in files)
             {
-                File.Move(temporary, path, force);
+                if (force && File.Exists(to))
+                    Move(to, $"{model.From}.replaced{moved.Count}");
+                Move(from, to);
             }
-            catch
-            {
-                File.Delete(dataPath);
-                throw;
-            }
+
+            File.Move(model.From, model.To, force);
         }
-        catch when (kept is not null && File.Exists(kept))
+        catch
         {
-            File.Move(kept, dataPath);
+            foreach ((string from, string to) in Enumerable.Reverse(moved))
+                File.Move(to, from);
             throw;
         }
 
+        void Move(string from, string to)
+        {
+            File.Move(from, to);
+            moved.Add((from, to));
+        }
     }
 
     private static void DeleteQuietly(string folder)

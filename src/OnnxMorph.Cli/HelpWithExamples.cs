@@ -1,0 +1,78 @@
+using System.CommandLine;
+using System.CommandLine.Help;
+using System.CommandLine.Invocation;
+
+namespace OnnxMorph.Cli;
+
+/// <summary>Help that ends with examples, which teach more than the list of options.</summary>
+internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLineAction
+{
+    private static readonly Dictionary<string, string> s_examples = new()
+    {
+        [""] = """
+            Examples:
+              onnxmorph inspect model.onnx
+                  What may change, and why the rest may not.
+              onnxmorph morph model.onnx -o child.onnx --widen '*=x1.5'
+                  Half as many channels again in every layer that takes it; verified before it is written.
+              onnxmorph verify model.onnx child.onnx --inputs samples.npz
+                  Compare the two on your own samples.
+
+            Exit codes:
+              0    done
+              1    the child does not compute what the parent computes; nothing was written
+              2    wrong usage
+              3    the model cannot be read
+              4    refused: the change cannot be made exactly
+              5    reading or writing a file failed
+              130  cancelled
+            """,
+        ["inspect"] = """
+            Examples:
+              onnxmorph inspect model.onnx
+              onnxmorph inspect model.onnx --json | jq -r '.layers[].name'
+                  The names that selectors match.
+            """,
+        ["morph"] = """
+            A SELECTOR is a glob over the layer names that 'onnxmorph inspect' prints; '*' is every layer that takes the
+            change. A SIZE is a number (96), a factor (x1.5) or an increase (+2). Steps run in the order given. What cannot
+            be changed exactly is left alone, and the reason is printed. Without steps the model is written back unchanged.
+
+            Examples:
+              onnxmorph morph model.onnx -o child.onnx --widen '*=x1.5'
+                  Half as many channels again, everywhere.
+              onnxmorph morph model.onnx -o child.onnx --widen '/layer1/*=96' --kernel '*=+2' --deepen '/layer3/*=2'
+                  96 channels in one stage, kernels two taps larger, then two new layers behind each of another stage.
+              onnxmorph morph model.onnx -o child.onnx --deepen '*' --inputs samples.npz --certificate child.json
+                  A new layer behind every layer; verified on your samples; the relations between the two models kept.
+            """,
+        ["verify"] = """
+            Examples:
+              onnxmorph verify parent.onnx child.onnx
+                  On drawn inputs, the smallest sizes that the model takes among them.
+              onnxmorph verify parent.onnx child.onnx --inputs samples.npz --json
+                  On your own samples: an .npz whose arrays are named after the model's inputs.
+            """,
+        ["devices"] = """
+            Examples:
+              onnxmorph devices
+              onnxmorph morph model.onnx -o child.onnx --widen '*=x2' --device cuda
+            """,
+    };
+
+    /// <summary>Puts the examples behind the help of a command and of those below it.</summary>
+    public static void Extend(RootCommand root)
+    {
+        var help = root.Options.OfType<HelpOption>().Single();
+        help.Action = new HelpWithExamples((HelpAction)help.Action!);
+    }
+
+    /// <inheritdoc/>
+    public override int Invoke(ParseResult parsed)
+    {
+        int result = list.Invoke(parsed);
+        Command command = parsed.CommandResult.Command;
+        parsed.InvocationConfiguration.Output.WriteLine(s_examples[command is RootCommand ? "" : command.Name]);
+        return result;
+    }
+}

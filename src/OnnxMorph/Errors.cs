@@ -45,5 +45,5 @@ public sealed class RefusedException(string message)
     : OnnxMorphException(ExitCode.Refused, message);
 
 /// <summary>The request itself is wrong (exit code 2).</summary>
-public sealed class UsageException(string message)
-    : OnnxMorphException(ExitCode.Usage, message);
+public sealed class UsageException(string message, Exception? inner = null)
+    : OnnxMorphException(ExitCode.Usage, message, inner);

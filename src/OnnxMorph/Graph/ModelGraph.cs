@@ -59,9 +59,8 @@ public sealed class ModelGraph
             for (int i = 0; i < node.Input.Count; i++)
                 if (node.Input[i].Length > 0)
                     UseList(node.Input[i]).Add(new Use(n, i));
-            foreach (AttributeProto attribute in node.Attribute)
-                foreach (GraphProto subgraph in Subgraphs(attribute))
-                    Capture(subgraph, n);
+            foreach (GraphProto subgraph in node.Subgraphs())
+                Capture(subgraph, n);
 
             if (node.OpType == "Constant" && node.Domain is "" or "ai.onnx"
                 && node.Attribute.FirstOrDefault(a => a.Name == "value")?.T is { } tensor && node.Output.Count == 1)
@@ -174,9 +173,8 @@ public sealed class ModelGraph
             names.Add(node.Name);
             names.UnionWith(node.Input);
             names.UnionWith(node.Output);
-            foreach (AttributeProto attribute in node.Attribute)
-                foreach (GraphProto subgraph in Subgraphs(attribute))
-                    AddNames(subgraph, names);
+            foreach (GraphProto subgraph in node.Subgraphs())
+                AddNames(subgraph, names);
         }
     }
 
@@ -214,7 +212,7 @@ public sealed class ModelGraph
     }
 
     private static IEnumerable<string> Reads(NodeProto node) =>
-        node.Input.Concat(node.Attribute.SelectMany(Subgraphs).SelectMany(g => g.Node).SelectMany(Reads));
+        node.Input.Concat(node.Subgraphs().SelectMany(g => g.Node).SelectMany(Reads));
 
     private List<Use> UseList(string value)
     {
@@ -222,9 +220,6 @@ public sealed class ModelGraph
             _uses[value] = uses = [];
         return uses;
     }
-
-    private static IEnumerable<GraphProto> Subgraphs(AttributeProto attribute) =>
-        attribute.G is { } graph ? attribute.Graphs.Prepend(graph) : attribute.Graphs;
 
     // Names that a subgraph reads and does not define are the outer graph's. A name defined inside hides the outer one;
     // taking it as captured all the same only pins more than is needed, and ONNX forbids such reuse anyway.
@@ -234,9 +229,8 @@ public sealed class ModelGraph
         {
             foreach (string input in inner.Input)
                 _captured.TryAdd(input, node);
-            foreach (AttributeProto attribute in inner.Attribute)
-                foreach (GraphProto nested in Subgraphs(attribute))
-                    Capture(nested, node);
+            foreach (GraphProto nested in inner.Subgraphs())
+                Capture(nested, node);
         }
 
         foreach (ValueInfoProto output in subgraph.Output)

@@ -186,7 +186,7 @@ public sealed class SampleTests : IDisposable
         TestGraph.Number(outside, 14, 1);
         Assert.Contains("another file", Assert.Throws<UsageException>(() => ReadProto(outside)).Message);
         var shortOf = new MemoryStream(TestGraph.Tensor("t", ElementType.Float32, [3], new byte[8]));
-        Assert.Contains("8 bytes of data", Assert.Throws<UsageException>(() => ReadProto(shortOf)).Message);
+        Assert.Contains("has 8 bytes, but Float32 with dimensions [3] needs 12", Assert.Throws<UsageException>(() => ReadProto(shortOf)).Message);
         Assert.Equal(ExitCode.Usage, Assert.ThrowsAny<OnnxMorphException>(() => ReadProto(new MemoryStream([0x0A, 0x7F]))).ExitCode);
     }
 

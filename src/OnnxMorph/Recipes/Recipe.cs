@@ -82,7 +82,7 @@ public sealed record Recipe(IReadOnlyList<StepSpec> Steps, ulong? Seed = null)
         var yaml = new StringBuilder();
         if (Seed is { } seed)
             yaml.Append(CultureInfo.InvariantCulture, $"seed: {seed}\n");
-        yaml.Append("steps:\n");
+        yaml.Append(Steps.Count == 0 ? "steps: []\n" : "steps:\n");
         foreach (StepSpec step in Steps)
         {
             yaml.Append($"  - {step.Kind}: {Quote(step.Selector)}\n");

@@ -87,12 +87,12 @@ public sealed class MorphJob
         if (targets.Distinct().Count() < targets.Length)
             throw new UsageException($"'{target}' is named for both the model and its certificate; give them different names.");
 
-        Progress?.Report("reading");
+        Begin("reading");
         OnnxModel parent = OnnxReader.Read(Parent);
         if (Certificate is not null)
             OnnxWriter.CheckSpared(parent, Path.GetFullPath(Certificate));
         long before = ModelInspection.CountParameters(parent);
-        Progress?.Report("morphing");
+        Begin("morphing");
         MorphResult result = Morpher.Morph(parent, Steps, cancellation);
         if (Steps.Count > 0 && result.Steps.All(s => s.Changes.Count == 0))
             throw new RefusedException(Nothing(result));
@@ -102,12 +102,12 @@ public sealed class MorphJob
         {
             Directory.CreateDirectory(folder);
             string child = Path.Combine(folder, Path.GetFileName(target));
-            Progress?.Report("writing");
+            Begin("writing");
             WrittenModel written = OnnxWriter.Write(result.Child, child, new EvaluatedWeights(Evaluator), null, null, cancellation);
             VerificationReport? verification = null;
             if (Verify is { } options)
             {
-                Progress?.Report("verifying");
+                Begin("verifying");
                 verification = Verifier.Compare(Parent, child, options with { Probe = options.Probe ?? new ModelProbe(Evaluator) }, cancellation);
             }
 
@@ -143,6 +143,12 @@ public sealed class MorphJob
         {
             if (Directory.Exists(folder))
                 Directory.Delete(folder, recursive: true);
+        }
+
+        void Begin(string stage)
+        {
+            Progress?.Report(stage);
+            cancellation.ThrowIfCancellationRequested();
         }
     }
 

@@ -29,7 +29,10 @@ internal static class CommandLine
             // Signals cancel the token from Program; the library's own handling would leave the run before it has cleaned up.
             var configuration = new InvocationConfiguration
             {
-                Output = output, Error = error, EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null,
+                Output = output,
+                Error = error,
+                EnableDefaultExceptionHandler = false,
+                ProcessTerminationTimeout = null,
             };
             return await parsed.InvokeAsync(configuration, cancellation);
         }

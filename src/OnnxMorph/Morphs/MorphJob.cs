@@ -83,10 +83,10 @@ public sealed class MorphJob
         if (Certificate is not null && Path.GetFullPath(Certificate) == target)
             throw new UsageException($"'{target}' is named for both the model and its certificate; give them different names.");
 
-        Progress?.Report("reading");
+        Begin("reading");
         OnnxModel parent = OnnxReader.Read(Parent);
         long before = ModelInspection.CountParameters(parent);
-        Progress?.Report("morphing");
+        Begin("morphing");
         Recipe recipe = Recipe with { Seed = Recipe.Seed ?? Seed };
         MorphResult result = Morpher.Morph(parent, recipe.ToSteps(recipe.Seed!.Value), cancellation);
         if (recipe.Steps.Count > 0 && result.Steps.All(s => s.Changes.Count == 0))
@@ -95,7 +95,7 @@ public sealed class MorphJob
             recipe.WriteTo(result.Child);
 
         VerificationReport? verification = null;
-        Progress?.Report("writing");
+        Begin("writing");
         var write = new WriteOptions
         {
             Force = Force,
@@ -110,13 +110,19 @@ public sealed class MorphJob
         {
             if (Verify is { } options)
             {
-                Progress?.Report("verifying");
+                Begin("verifying");
                 verification = Verifier.Compare(Parent, child, options with { Probe = options.Probe ?? new ModelProbe(Evaluator) }, cancellation);
                 if (!verification.Passed)
                     return false;
             }
 
             return true;
+        }
+
+        void Begin(string stage)
+        {
+            Progress?.Report(stage);
+            cancellation.ThrowIfCancellationRequested();
         }
     }
 

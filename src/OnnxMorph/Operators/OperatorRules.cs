@@ -6,7 +6,7 @@ namespace OnnxMorph.Operators;
 /// <summary>The one table of operator rules. An operator that is not in it is left alone, with everything it touches.</summary>
 public static class OperatorRules
 {
-    private static readonly OperatorRule[] All =
+    private static readonly OperatorRule[] s_all =
     [
         new PointwiseRule(), new PassThroughRule(), new QuantizeRule(), new SizeRule(), new ConstantOfShapeRule(),
         new ConvolutionRule(), new TransposedConvolutionRule(), new MatMulRule(), new GemmRule(), new EinsumRule(), new RecurrentRule(),
@@ -18,10 +18,10 @@ public static class OperatorRules
         new ConcatRule(), new SplitRule(), new SliceRule(), new GatherRule(), new PadRule(),
     ];
 
-    private static readonly Dictionary<string, OperatorRule> ByOperator =
-        All.SelectMany(rule => rule.Operators.Select(name => (name, rule))).ToDictionary(x => x.name, x => x.rule);
+    private static readonly Dictionary<string, OperatorRule> s_byOperator =
+        s_all.SelectMany(rule => rule.Operators.Select(name => (name, rule))).ToDictionary(x => x.name, x => x.rule);
 
     /// <summary>The rule for a node's operator, or null where there is none.</summary>
     public static OperatorRule? For(NodeProto node) =>
-        ByOperator.GetValueOrDefault(ModelGraph.IsStandard(node) ? node.OpType : $"{node.Domain}:{node.OpType}");
+        s_byOperator.GetValueOrDefault(ModelGraph.IsStandard(node) ? node.OpType : $"{node.Domain}:{node.OpType}");
 }

@@ -1,0 +1,114 @@
+using System.Diagnostics;
+using System.Text.Json;
+using OnnxMorph.Cli.Tests.Testing;
+
+namespace OnnxMorph.Cli.Tests;
+
+/// <summary>inspect, verify, devices, help and version.</summary>
+public sealed class CommandTests : IDisposable
+{
+    private static readonly string s_resnet = Workspace.Model("digits_resnet.onnx");
+
+    private readonly Workspace _files = new();
+
+    public void Dispose() => _files.Dispose();
+
+    [Fact]
+    public async Task Inspect_lists_layers_spaces_and_reasons()
+    {
+        Command run = await Command.Succeed("inspect", s_resnet, "--json");
+        JsonElement document = run.Document();
+        Assert.Equal(44738, document.GetProperty("parameters").GetInt64());
+        Assert.Equal(54, document.GetProperty("nodes").GetInt32());
+        JsonElement stem = document.GetProperty("layers")[0];
+        Assert.Equal("/0/Conv", stem.GetProperty("name").GetString());
+        Assert.Equal(8, stem.GetProperty("channels").GetInt32());
+        Assert.Equal([3, 3], stem.GetProperty("kernel").EnumerateArray().Select(k => k.GetInt32()));
+        JsonElement classes = document.GetProperty("spaces").EnumerateArray().Single(s => !s.GetProperty("mayChange").GetBoolean());
+        Assert.Equal(10, classes.GetProperty("size").GetInt32());
+        Assert.Contains("logits", classes.GetProperty("reasons")[0].GetString());
+        // The residual stream of the first stage is one space of three producers.
+        JsonElement stream = document.GetProperty("spaces")[0];
+        Assert.Equal(["/0/Conv", "/3/conv2/Conv", "/4/conv2/Conv"], stream.GetProperty("producers").EnumerateArray().Select(p => p.GetString()));
+
+        Assert.Contains("44,738 parameters", run.Error);
+        Command text = await Command.Succeed("inspect", s_resnet);
+        Assert.Equal(run.Error, text.Output);
+    }
+
+    [Fact]
+    public async Task Verify_reports_every_output()
+    {
+        await Command.Succeed("morph", s_resnet, "-o", _files["child.onnx"], "--widen", "*=x1.5");
+        Command run = await Command.Succeed("verify", s_resnet, _files["child.onnx"], "--inputs", Workspace.Samples, "--json");
+        JsonElement document = run.Document();
+        Assert.True(document.GetProperty("passed").GetBoolean());
+        Assert.Equal("rounding", document.GetProperty("exactness").GetString());
+        JsonElement output = Assert.Single(document.GetProperty("outputs").EnumerateArray());
+        Assert.Equal("logits", output.GetProperty("name").GetString());
+        Assert.InRange(output.GetProperty("maxAbs").GetDouble(), double.Epsilon, 1e-4);
+        Assert.InRange(output.GetProperty("maxRel").GetDouble(), double.Epsilon, 1e-5);
+        Assert.InRange(output.GetProperty("noiseFloor").GetDouble(), double.Epsilon, 1e-5);
+        Assert.True(output.GetProperty("maxUlp").GetInt64() > 0);
+        Assert.Equal(JsonValueKind.Null, output.GetProperty("firstDivergence").ValueKind);
+        Assert.Contains("verified: rounding", run.Error);
+    }
+
+    [Fact]
+    public async Task Verify_finds_one_wrong_weight_and_the_value_where_it_shows_first()
+    {
+        byte[] bytes = File.ReadAllBytes(s_resnet);
+        Onnx.ModelProto model = Onnx.ModelProto.Parser.ParseFrom(bytes);
+        Onnx.TensorProto weight = model.Graph.Initializer.Single(t => t.Name == "6.conv2.weight");
+        byte[] raw = weight.RawData.ToByteArray();
+        BitConverter.TryWriteBytes(raw.AsSpan(400), BitConverter.ToSingle(raw, 400) + 0.01f);
+        weight.RawData = Google.Protobuf.ByteString.CopyFrom(raw);
+        using (FileStream file = File.Create(_files["wrong.onnx"]))
+            Google.Protobuf.MessageExtensions.WriteTo(model, file);
+        Command run = await Command.Run("verify", s_resnet, _files["wrong.onnx"], "--json");
+        Assert.Equal(1, run.Code);
+        Assert.Equal("/6/conv2/Conv_output_0", run.Document().GetProperty("outputs")[0].GetProperty("firstDivergence").GetString());
+        Assert.False(run.Document().GetProperty("passed").GetBoolean());
+    }
+
+    [Fact]
+    public async Task Devices_always_has_the_cpu_and_marks_one()
+    {
+        Command run = await Command.Succeed("devices", "--json");
+        JsonElement[] devices = [.. run.Document().EnumerateArray()];
+        Assert.Contains(devices, d => d.GetProperty("device").GetString() == "cpu");
+        Assert.Single(devices, d => d.GetProperty("chosen").GetBoolean());
+        Assert.Contains("--device auto", (await Command.Succeed("devices")).Output);
+    }
+
+    [Theory]
+    [InlineData("inspect")]
+    [InlineData("morph")]
+    [InlineData("verify")]
+    [InlineData("devices")]
+    public async Task Help_describes_every_option_and_ends_with_examples(string command)
+    {
+        Command run = await Command.Succeed(command, "--help");
+        Assert.Contains("Examples:", run.Output);
+        Assert.Contains($"onnxmorph {command}", run.Output);
+        // A line that begins with an option has its description behind it.
+        string[] options = [.. run.Output.Split('\n').SkipWhile(l => !l.StartsWith("Options:")).Skip(1).TakeWhile(l => l.Trim().Length > 0)];
+        Assert.NotEmpty(options);
+        Assert.All(options, line => Assert.Matches(@"^  -.*\S  +\w", line));
+    }
+
+    [Fact]
+    public async Task Root_help_lists_commands_and_exit_codes()
+    {
+        string help = (await Command.Succeed("--help")).Output;
+        Assert.All((string[])["inspect", "morph", "verify", "devices", "130"], word => Assert.Contains(word, help));
+    }
+
+    [Fact]
+    public async Task Version_is_a_number()
+    {
+        // The version is that of the process, which is the test runner's in process.
+        using Process process = Command.Start("--version");
+        Assert.Matches(@"^\d+\.\d+\.\d+\s*$", await process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken));
+    }
+}

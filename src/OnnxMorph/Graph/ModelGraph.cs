@@ -45,7 +45,7 @@ public sealed class ModelGraph
     public ModelGraph(OnnxModel model)
     {
         Model = model;
-        Nodes = [.. Proto.Node];
+        Nodes = Sorted(Proto);
         foreach (OperatorSetIdProto opset in model.Proto.OpsetImport)
             _opsets[opset.Domain] = checked((int)opset.Version);
         foreach (TensorProto initializer in Proto.Initializer)
@@ -59,9 +59,8 @@ public sealed class ModelGraph
             for (int i = 0; i < node.Input.Count; i++)
                 if (node.Input[i].Length > 0)
                     UseList(node.Input[i]).Add(new Use(n, i));
-            foreach (AttributeProto attribute in node.Attribute)
-                foreach (GraphProto subgraph in Subgraphs(attribute))
-                    Capture(subgraph, n);
+            foreach (GraphProto subgraph in node.Subgraphs())
+                Capture(subgraph, n);
 
             if (node.OpType == "Constant" && node.Domain is "" or "ai.onnx"
                 && node.Attribute.FirstOrDefault(a => a.Name == "value")?.T is { } tensor && node.Output.Count == 1)
@@ -78,7 +77,7 @@ public sealed class ModelGraph
     /// <summary>The main graph's message.</summary>
     public GraphProto Proto => Model.Proto.Graph;
 
-    /// <summary>The nodes in execution order.</summary>
+    /// <summary>The nodes in an order in which they can be executed: the file's own, where that is one.</summary>
     public IReadOnlyList<NodeProto> Nodes { get; }
 
     /// <summary>All constants by name.</summary>
@@ -95,6 +94,9 @@ public sealed class ModelGraph
 
     /// <summary>Whether <paramref name="value"/> is an output of the model.</summary>
     public bool IsOutput(string value) => _outputs.Contains(value);
+
+    /// <summary>Whether somebody other than the main graph's nodes reads <paramref name="value"/>: a caller or a subgraph.</summary>
+    public bool IsReadElsewhere(string value) => IsOutput(value) || CapturedBy(value) is not null;
 
     /// <summary>Number of a node whose subgraph reads <paramref name="value"/>, or null.</summary>
     public int? CapturedBy(string value) => _captured.TryGetValue(value, out int node) ? node : null;
@@ -157,11 +159,45 @@ public sealed class ModelGraph
             names.Add(node.Name);
             names.UnionWith(node.Input);
             names.UnionWith(node.Output);
-            foreach (AttributeProto attribute in node.Attribute)
-                foreach (GraphProto subgraph in Subgraphs(attribute))
-                    AddNames(subgraph, names);
+            foreach (GraphProto subgraph in node.Subgraphs())
+                AddNames(subgraph, names);
         }
     }
+
+    // ONNX Runtime takes nodes in any order; whoever walks over them wants producers first.
+    private static List<NodeProto> Sorted(GraphProto graph)
+    {
+        var producers = new Dictionary<string, NodeProto>();
+        foreach (NodeProto node in graph.Node)
+            foreach (string output in node.Output)
+                producers.TryAdd(output, node);
+        var sorted = new List<NodeProto>(graph.Node.Count);
+        var visited = new HashSet<NodeProto>(ReferenceEqualityComparer.Instance);
+        var open = new Stack<(NodeProto Node, IEnumerator<string> Inputs)>();
+        foreach (NodeProto last in graph.Node)
+        {
+            Open(last);
+            while (open.TryPeek(out var top))
+            {
+                if (!top.Inputs.MoveNext())
+                    sorted.Add(open.Pop().Node);
+                else if (producers.TryGetValue(top.Inputs.Current, out NodeProto? producer))
+                    Open(producer);
+            }
+        }
+
+        return sorted;
+
+        void Open(NodeProto node)
+        {
+            if (visited.Add(node))
+                open.Push((node, Reads(node).GetEnumerator()));
+        }
+    }
+
+    // Everything that a node reads, its subgraphs' own values among it.
+    private static IEnumerable<string> Reads(NodeProto node) => node.Input.Where(i => i.Length > 0).Concat(
+        node.Subgraphs().SelectMany(g => g.Node.SelectMany(Reads).Concat(g.Output.Select(o => o.Name))));
 
     private List<Use> UseList(string value)
     {
@@ -169,9 +205,6 @@ public sealed class ModelGraph
             _uses[value] = uses = [];
         return uses;
     }
-
-    private static IEnumerable<GraphProto> Subgraphs(AttributeProto attribute) =>
-        attribute.G is { } graph ? attribute.Graphs.Prepend(graph) : attribute.Graphs;
 
     // Names that a subgraph reads and does not define are the outer graph's. A name defined inside hides the outer one;
     // taking it as captured all the same only pins more than is needed, and ONNX forbids such reuse anyway.
@@ -181,9 +214,8 @@ public sealed class ModelGraph
         {
             foreach (string input in inner.Input)
                 _captured.TryAdd(input, node);
-            foreach (AttributeProto attribute in inner.Attribute)
-                foreach (GraphProto nested in Subgraphs(attribute))
-                    Capture(nested, node);
+            foreach (GraphProto nested in inner.Subgraphs())
+                Capture(nested, node);
         }
 
         foreach (ValueInfoProto output in subgraph.Output)

@@ -1,6 +1,5 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Onnx;
-using OnnxMorph.Operators;
 using OnnxMorph.Shapes;
 using OnnxMorph.Weights;
 
@@ -48,7 +47,7 @@ public sealed record ModelInspection(
         var producers = new Dictionary<Space, List<string>>();
         for (int n = 0; n < graph.Nodes.Count; n++)
         {
-            if (analysis.Node(n) is not { } axes || OperatorRules.For(axes.Node)?.AsLinear(axes) is not { } layer || !axes.HasOutput(0))
+            if (analysis.Node(n) is not { Layer: { } layer } axes)
                 continue;
             AxisExpression channels = axes.Out(0)[layer.OutputAxis];
             string name = ModelGraph.NameOf(axes.Node);

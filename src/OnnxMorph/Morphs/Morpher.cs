@@ -24,9 +24,6 @@ public sealed record MorphResult(OnnxModel Child, IReadOnlyList<StepReport> Step
 /// </summary>
 public static class Morpher
 {
-    // Every retry pins at least one more space, so this many is far more than any network needs.
-    private const int MostRetries = 200;
-
     /// <summary>Morphs a copy of <paramref name="parent"/>.</summary>
     /// <exception cref="UnreadableModelException">ONNX Runtime does not load the model.</exception>
     /// <exception cref="RefusedException">A step names layers that the model does not have.</exception>
@@ -63,7 +60,8 @@ public static class Morpher
     private static (OnnxModel, ShapeTable, StepReport) Run(MorphStep step, OnnxModel model, ShapeTable shapes, CancellationToken cancellation)
     {
         var pinned = new Dictionary<int, Pin>();
-        for (int retry = 0; ; retry++)
+        // Every turn pins one node more, so there are at most as many as nodes.
+        while (true)
         {
             cancellation.ThrowIfCancellationRequested();
             OnnxModel child = model.Clone();
@@ -75,9 +73,8 @@ public static class Morpher
             {
                 report = step.Apply(analysis);
             }
-            catch (PatchRefusedException refused) when (retry < MostRetries)
+            catch (PatchRefusedException refused) when (pinned.TryAdd(refused.Node, refused.Pin))
             {
-                pinned[refused.Node] = refused.Pin;
                 continue;
             }
 
@@ -93,7 +90,7 @@ public static class Morpher
 
             if (Broken(new ModelGraph(model), shapes, after, report) is not { } broken)
                 return (child, after, report);
-            if (retry >= MostRetries || !pinned.TryAdd(broken.Node, broken.Reason))
+            if (!pinned.TryAdd(broken.Node, broken.Reason))
                 throw new InvalidOperationException($"Step '{step.Name}' breaks a promise: {broken.Reason}.");
         }
     }
@@ -104,6 +101,8 @@ public static class Morpher
             return;
         foreach (AxisExpression axis in axes.Inputs.Concat(axes.Outputs).SelectMany(all => all ?? []))
             analysis.Solver.Pin(axis, reason);
+        foreach (string input in axes.Node.Input)
+            analysis.PinSizes(input, reason);
         // What was pinned now may have held a family of uniform spaces together.
         analysis.Solver.Settle();
     }

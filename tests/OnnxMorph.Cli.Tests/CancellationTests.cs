@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using OnnxMorph.Cli.Tests.Testing;
 using OnnxMorph.Morphs;
+using OnnxMorph.Recipes;
 
 namespace OnnxMorph.Cli.Tests;
 
@@ -22,13 +23,12 @@ public sealed class CancellationTests : IDisposable
     {
         using var cancel = new CancellationTokenSource();
         var seen = new List<string>();
-        var selector = Selector.Parse("*");
         var job = new MorphJob
         {
             Parent = s_model,
             Output = _files["child.onnx"],
             Certificate = _files["child.json"],
-            Steps = [new MorphStep("widen", selector, new WidenPass(selector, SizeRequest.Parse("x1.5"), WidenMethod.Replicate, 0).Apply)],
+            Recipe = new Recipe([new StepSpec("widen", "*", new Dictionary<string, string> { ["size"] = "x1.5" })]),
             Progress = new Stages(s =>
             {
                 seen.Add(s);
@@ -64,7 +64,7 @@ public sealed class CancellationTests : IDisposable
             "--widen", "*=x4", "--deepen", "*", "--inputs", Workspace.Samples);
         Task<string> error = process.StandardError.ReadToEndAsync(cancellation);
         // The folder beside the target is there while the child is written and verified.
-        while (_files.Snapshot().Count == 0 && !process.HasExited)
+        while (!_files.HasEntries && !process.HasExited)
             await Task.Delay(10, cancellation);
         Assert.False(process.HasExited, "the run ended before it could be interrupted");
         using (Process kill = Process.Start("kill", ["-" + signal, $"{process.Id}"]))

@@ -2,6 +2,7 @@ using Google.Protobuf;
 using OnnxMorph.Cli.Tests.Testing;
 using OnnxMorph.Morphs;
 using OnnxMorph.Onnx;
+using OnnxMorph.Recipes;
 using OnnxMorph.Verification;
 
 namespace OnnxMorph.Cli.Tests;
@@ -46,7 +47,7 @@ public sealed class FailureTests : IDisposable
         ["kernel beyond all bounds"] = new(Usage, "1,048,576", "morph", "{model}", "-o", "{out}", "--kernel", "*=+100000000"),
         ["count of zero"] = new(Usage, "1 to 100", "morph", "{model}", "-o", "{out}", "--deepen", "*=0"),
         ["count too large"] = new(Usage, "1 to 100", "morph", "{model}", "-o", "{out}", "--deepen", "*=101"),
-        ["count is no number"] = new(Usage, "COUNT", "morph", "{model}", "-o", "{out}", "--deepen", "*=x2"),
+        ["count is no number"] = new(Usage, "count of layers", "morph", "{model}", "-o", "{out}", "--deepen", "*=x2"),
         ["blocks are no layers"] = new(Usage, "blocks:", "morph", "{model}", "-o", "{out}", "--widen", "blocks:*=x2"),
 
         ["selector fits nothing"] = new(Refused, "stem", "morph", "{model}", "-o", "{out}", "--widen", "stem=x2"),
@@ -90,7 +91,7 @@ public sealed class FailureTests : IDisposable
     {
         { "empty", "empty" },
         { "text", "not an ONNX model" },
-        { "picture", "damaged" },
+        { "picture", "not an ONNX model" },
         { "cut short", "cut short" },
         { "cyclic", "'/0/Conv'" },
         { "dangling", "'nowhere'" },
@@ -123,14 +124,13 @@ public sealed class FailureTests : IDisposable
     public void A_child_that_fails_verification_is_not_left()
     {
         // Copies are summed in another order than the parent sums, so the child cannot have the parent's bits.
-        var selector = Selector.Parse("*");
         SortedDictionary<string, string> before = _files.Snapshot();
         MorphReport report = new MorphJob
         {
             Parent = s_model,
             Output = _files["child.onnx"],
             Certificate = _files["child.json"],
-            Steps = [new MorphStep("widen", selector, new WidenPass(selector, SizeRequest.Parse("x1.5"), WidenMethod.Replicate, 0).Apply)],
+            Recipe = new Recipe([new StepSpec("widen", "*", new Dictionary<string, string> { ["size"] = "x1.5" })]),
             Verify = new VerifyOptions { Accept = Exactness.BitExact },
         }.Run(TestContext.Current.CancellationToken);
         Assert.Null(report.Output);
@@ -142,13 +142,12 @@ public sealed class FailureTests : IDisposable
     public void Without_its_certificate_a_child_is_not_left()
     {
         // Something takes the certificate's name while the child is verified.
-        var selector = Selector.Parse("*");
         var job = new MorphJob
         {
             Parent = s_model,
             Output = _files["child.onnx"],
             Certificate = _files["child.json"],
-            Steps = [new MorphStep("widen", selector, new WidenPass(selector, SizeRequest.Parse("x1.5"), WidenMethod.Replicate, 0).Apply)],
+            Recipe = new Recipe([new StepSpec("widen", "*", new Dictionary<string, string> { ["size"] = "x1.5" })]),
             Progress = new Stages(stage =>
             {
                 if (stage == "verifying")

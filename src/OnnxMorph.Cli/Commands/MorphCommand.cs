@@ -111,9 +111,7 @@ internal static class MorphCommand
                     Add("activation", value);
                     break;
                 case DeepenOption:
-                    // A name may hold '=' itself; only a number behind the last one is a count.
-                    bool counted = size is not null && size.All(char.IsAsciiDigit) && size.Length > 0;
-                    Add("deepen", counted ? selector : value, ("count", counted ? size : "1"), ("method", deepenMethod));
+                    Add("deepen", selector, ("count", size ?? "1"), ("method", deepenMethod));
                     break;
             }
         }

@@ -59,6 +59,14 @@ public sealed class AxisAnalysis
     {
         var analysis = new AxisAnalysis(graph, shapes);
         analysis.Run();
+        if (shapes.Other is { } other)
+        {
+            var twin = new AxisAnalysis(graph, other);
+            twin.Run();
+            analysis.PinWhatDiffers(twin);
+        }
+
+        analysis.Solver.Settle();
         return analysis;
     }
 
@@ -72,10 +80,22 @@ public sealed class AxisAnalysis
         foreach (ValueInfoProto output in Graph.Proto.Output)
             PinAll(_values.GetValueOrDefault(output.Name), new Pin($"output '{output.Name}'", "callers read it"));
         foreach ((Constant constant, Use use, AxisExpression[] axes) in _constantUses)
-            if (Graph.IsOutput(constant.Name) || Graph.CapturedBy(constant.Name) is not null)
+            if (Graph.IsReadElsewhere(constant.Name))
                 PinAll(axes, new Pin($"constant '{constant.Name}'", "an output or a subgraph reads it"));
+        foreach (ValueInfoProto output in Graph.Proto.Output)
+            PinSizes(output.Name, new Pin($"output '{output.Name}'", "it gives this size to callers"));
         TieSharedWeights();
-        Solver.Settle();
+    }
+
+    // Sizes that callers choose may happen to fit: a batch of 2 looks like a 2 in a Reshape. At another choice it does not.
+    private void PinWhatDiffers(AxisAnalysis twin)
+    {
+        var comparison = new TwinComparison(Solver, twin.Solver);
+        foreach ((string value, AxisExpression[] axes) in _values)
+            if (twin.Axes(value) is { } others)
+                comparison.Compare(axes, others, new Pin($"value '{value}'", "what its axes are made of depends on the sizes that callers choose"));
+        foreach (var ((constant, _, axes), (_, _, others)) in _constantUses.Zip(twin._constantUses))
+            comparison.Compare(axes, others, new Pin($"constant '{constant.Name}'", "what its axes are made of depends on the sizes that callers choose"));
     }
 
     private void Visit(int n)
@@ -85,13 +105,16 @@ public sealed class AxisAnalysis
         if (node.OpType == "Constant" && ModelGraph.IsStandard(node))
         {
             _weights.UnionWith(node.Output);
+            if (Graph.ConstantOf(node.Output[0]) is null && Shapes.Dims(node.Output[0]) is { } dims)
+                _values[node.Output[0]] = Fixed(dims, new Pin(ModelGraph.Describe(node), "its numbers stand in an attribute"));
             return;
         }
 
         if (node.Input.Any(i => i.Length > 0) && node.Input.All(i => i.Length == 0 || IsWeight(i)))
             _weights.UnionWith(node.Output);
         // Identity of a constant is the constant, seen through at each use.
-        if (node.OpType == "Identity" && ModelGraph.IsStandard(node) && Graph.ConstantOf(node.Input[0]) is not null && !Graph.IsOutput(node.Output[0]))
+        if (node.OpType == "Identity" && ModelGraph.IsStandard(node) && Graph.ConstantOf(node.Input[0]) is not null
+            && !Graph.IsReadElsewhere(node.Output[0]))
             return;
 
         OperatorRule? rule = OperatorRules.For(node);
@@ -103,7 +126,11 @@ public sealed class AxisAnalysis
         var axes = new NodeAxes(this, n, inputs);
         _nodes[n] = axes;
         if (known)
+        {
             rule!.Tie(axes);
+            axes.Layer = rule.AsLinear(axes);
+            axes.Produced = rule.Produces(axes);
+        }
         else
         {
             Pin reason = axes.Reason(
@@ -115,8 +142,7 @@ public sealed class AxisAnalysis
         }
 
         axes.Finish();
-        if (node.OpType == "Cast" && (ElementType)axes.Int("to", 0) is ElementType.Float32 or ElementType.Float64 or ElementType.Float16 or ElementType.BFloat16)
-            ReadSizes(axes);
+        ReadSizes(axes, known ? rule : null);
         for (int output = 0; output < node.Output.Count; output++)
         {
             string value = node.Output[output];
@@ -124,25 +150,38 @@ public sealed class AxisAnalysis
                 continue;
             _values[value] = result;
             if (Graph.CapturedBy(value) is { } reader)
-                PinAll(result, new Pin(ModelGraph.Describe(Graph.Nodes[reader]), "its subgraph reads this value"));
+            {
+                var reason = new Pin(ModelGraph.Describe(Graph.Nodes[reader]), "its subgraph reads this value");
+                PinAll(result, reason);
+                PinSizes(value, reason);
+            }
         }
     }
 
     // A size that becomes a number which the network computes with must stay what it is in the parent: where it is known, it
-    // can be written down; where it is not, the axis must stay.
-    private void ReadSizes(NodeAxes cast)
+    // can be written down; where it is not, the axis must stay. Integers go on being sizes until a float is made of them.
+    private void ReadSizes(NodeAxes node, OperatorRule? rule)
     {
-        var sources = Lineage.AllSources(cast.Node.Input[0]);
-        bool known = Shapes.Ints(cast.Node.Input[0]) is not null && !sources.Any(s => Shapes.IsSymbolic(s.Value, s.Axis));
-        foreach (SizeSource source in sources)
+        if (Lineage.IsFrozen(node.Node))
         {
-            if (Axes(source.Value) is not { } read)
-                continue;
-            if (known)
-                cast.ReadsSizes.Add(read[source.Axis]);
-            else
-                Solver.Pin(read[source.Axis], cast.Reason("the network computes with this size and with sizes that callers choose"));
+            foreach (SizeSource source in Lineage.AllSources(node.Node.Input[0]))
+                if (Axes(source.Value) is { } read)
+                    node.ReadsSizes.Add(read[source.Axis]);
         }
+        else if (rule is null || (node.Node.Output.Count > 0 && Shapes.Type(node.Node.Output[0]).IsScalable()))
+        {
+            for (int input = 0; input < node.Node.Input.Count; input++)
+                if (rule is null || !rule.ListsSizes(input))
+                    PinSizes(node.Node.Input[input], node.Reason("the network computes with this size"));
+        }
+    }
+
+    /// <summary>Fixes every axis whose size <paramref name="value"/> is computed from.</summary>
+    public void PinSizes(string value, Pin reason)
+    {
+        foreach (SizeSource source in Lineage.AllSources(value))
+            if (Axes(source.Value) is { } read)
+                Solver.Pin(read[source.Axis], reason);
     }
 
     private AxisExpression[]? InputAxes(NodeProto node, Use use, string value)
@@ -152,12 +191,7 @@ public sealed class AxisAnalysis
         if (_values.TryGetValue(value, out AxisExpression[]? axes))
             return axes;
         if (Graph.ConstantOf(value) is not { } constant)
-        {
-            // A Constant node whose value is not a tensor (value_float, value_ints …): known, small, and left alone.
-            return IsWeight(value) && Shapes.Dims(value) is { } dims
-                ? Fixed(dims, new Pin($"constant '{value}'", "its value is written in its node's attributes")) : null;
-        }
-
+            return null;
         var trivial = new Pin($"constant '{constant.Name}'", "an axis of size 1");
         AxisExpression[] own = constant.Type == ElementType.String
             ? Fixed(constant.Shape, new Pin($"constant '{constant.Name}'", "text is not morphed"))

@@ -1,7 +1,9 @@
 using System.Collections.Immutable;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
+using OnnxMorph.Operators;
 using OnnxMorph.Shapes;
+using OnnxMorph.Weights;
 
 namespace OnnxMorph.Axes;
 
@@ -16,6 +18,10 @@ public sealed record ElementLineage(ImmutableHashSet<SizeSource> Sources, bool D
 {
     /// <summary>An element that depends on no shape.</summary>
     public static ElementLineage None { get; } = new([], false);
+
+    /// <summary>What is computed from all of <paramref name="elements"/>.</summary>
+    public static ElementLineage Union(IEnumerable<ElementLineage> elements) =>
+        new(elements.Aggregate(ImmutableHashSet<SizeSource>.Empty, (sum, e) => sum.Union(e.Sources)), false);
 }
 
 /// <summary>
@@ -35,7 +41,15 @@ public sealed class ShapeLineage(ModelGraph graph, ShapeTable shapes)
 
     /// <summary>Everything that <paramref name="value"/> depends on.</summary>
     public ImmutableHashSet<SizeSource> AllSources(string value) =>
-        _elements.TryGetValue(value, out ElementLineage[]? elements) ? Union(elements).Sources : [];
+        _elements.TryGetValue(value, out ElementLineage[]? elements) ? ElementLineage.Union(elements).Sources : [];
+
+    /// <summary>
+    /// Whether a node makes numbers to compute with of sizes that are the same for all callers. What comes behind it keeps
+    /// the parent's numbers, which can be written down.
+    /// </summary>
+    public bool IsFrozen(NodeProto node) =>
+        node.OpType == "Cast" && ModelGraph.IsStandard(node) && shapes.Type(node.Output[0]).IsScalable()
+        && shapes.Ints(node.Input[0]) is not null && !AllSources(node.Input[0]).Any(s => shapes.IsSymbolic(s.Value, s.Axis));
 
     /// <summary>Follows the sizes through one node; nodes are to be visited in execution order.</summary>
     public void Visit(NodeProto node)
@@ -57,46 +71,50 @@ public sealed class ShapeLineage(ModelGraph graph, ShapeTable shapes)
                 return;
         }
 
-        if (!node.Input.Any(_elements.ContainsKey) || shapes.Dims(node.Output[0]) is not { } outDims)
+        OperatorRule? rule = OperatorRules.For(node);
+        string[] data = [.. node.Input.Where((_, i) => rule is null || !rule.ListsSizes(i))];
+        if (!data.Any(_elements.ContainsKey) || IsFrozen(node))
             return;
-        long count = outDims.Aggregate(1L, (a, b) => a * b);
-        if (count is <= 0 or > MostElements)
-            count = 1;
-        foreach (string output in node.Output)
-            if (output.Length > 0)
-                _elements[output] = Propagate(node, (int)count);
+        foreach (string output in node.Output.Where(o => o.Length > 0))
+        {
+            long count = shapes.Dims(output)?.Aggregate(1L, (a, b) => a * b) ?? 0;
+            _elements[output] = Propagate(node, data, count is <= 0 or > MostElements ? 1 : (int)count);
+        }
     }
 
-    private ElementLineage[] Propagate(NodeProto node, int count)
+    private ElementLineage[] Propagate(NodeProto node, string[] inputs, int count)
     {
-        ElementLineage[] data = this[node.Input[0]];
+        ElementLineage[] first = this[inputs[0]];
+        bool alone = inputs.Skip(1).All(input => AllSources(input).IsEmpty);
         switch (node.OpType)
         {
-            case "Identity" or "Cast" or "Unsqueeze" or "Squeeze" or "Reshape" or "Flatten" when data.Length == count:
-                return data;
-            case "Gather" when shapes.Ints(node.Input[1]) is { } indices && indices.Length == count
-                && shapes.Dims(node.Input[0])?.Length == 1:
-                return [.. indices.Select(i => data[i < 0 ? i + data.Length : i])];
+            case "Identity" or "Cast" or "Unsqueeze" or "Squeeze" or "Reshape" or "Flatten" when first.Length == count:
+                return first;
+            case "Gather" when alone && shapes.Dims(inputs[0]) is [long length] && length == first.Length
+                && shapes.Ints(inputs[1]) is { } indices && indices.Length == count:
+                return [.. indices.Select(i => first[i < 0 ? i + length : i])];
             case "Concat":
-                ElementLineage[] joined = [.. node.Input.SelectMany(input => this[input])];
+                ElementLineage[] joined = [.. inputs.SelectMany(input => this[input])];
                 if (joined.Length == count)
                     return joined;
                 break;
-            case "Slice" when node.Input.Count >= 3 && shapes.Dims(node.Input[0])?.Length == 1
-                && shapes.Ints(node.Input[1]) is [long from] && shapes.Ints(node.Input[2]) is [long]
+            // Its range is known and does not itself depend on sizes.
+            case "Slice" when node.Input.Count >= 3 && node.Input.Skip(1).All(input => AllSources(input).IsEmpty)
+                && shapes.Dims(inputs[0])?.Length == 1 && shapes.Ints(node.Input[1]) is [long from] && shapes.Ints(node.Input[2]) is [long]
                 && (node.Input.Count < 5 || node.Input[4].Length == 0 || shapes.Ints(node.Input[4]) is [1]):
-                int first = Clamp((int)Math.Clamp(from, int.MinValue, int.MaxValue), data.Length);
-                if (first + count <= data.Length)
-                    return data[first..(first + count)];
+                int start = Clamp((int)Math.Clamp(from, int.MinValue, int.MaxValue), first.Length);
+                if (start + count <= first.Length)
+                    return first[start..(start + count)];
                 break;
             case "Add" or "Sub" or "Mul" or "Div" or "Mod" or "Min" or "Max" or "Floor" or "Ceil" or "Round" or "Where" or "Equal":
-                ElementLineage[][] inputs = [.. node.Input.Select(input => this[input])];
-                if (inputs.All(x => x.Length == count || x.Length == 1))
-                    return [.. Enumerable.Range(0, count).Select(i => Union(inputs.Select(x => x[x.Length == 1 ? 0 : i])))];
+                ElementLineage[][] operands = [.. inputs.Select(input => this[input])];
+                if (operands.All(x => x.Length == count || x.Length == 1))
+                    return [.. Enumerable.Range(0, count).Select(i => ElementLineage.Union(operands.Select(x => x[x.Length == 1 ? 0 : i])))];
                 break;
         }
 
-        ElementLineage all = Union(node.Input.Where(i => i.Length > 0).SelectMany(input => this[input]));
+        // Which elements a range that depends on sizes takes depends on them too.
+        ElementLineage all = ElementLineage.Union(node.Input.Where(i => i.Length > 0).SelectMany(input => this[input]));
         return [.. Enumerable.Repeat(all, count)];
     }
 
@@ -107,9 +125,6 @@ public sealed class ShapeLineage(ModelGraph graph, ShapeTable shapes)
         long count = graph.ConstantOf(value)?.Count ?? shapes.Dims(value)?.Aggregate(1L, (a, b) => a * b) ?? 1;
         return [.. Enumerable.Repeat(ElementLineage.None, (int)Math.Clamp(count, 0, MostElements))];
     }
-
-    private static ElementLineage Union(IEnumerable<ElementLineage> elements) =>
-        new(elements.Aggregate(ImmutableHashSet<SizeSource>.Empty, (sum, e) => sum.Union(e.Sources)), false);
 
     private static int Clamp(int index, int rank) => Math.Clamp(index < 0 ? index + rank : index, 0, rank);
 }

@@ -49,11 +49,11 @@ public sealed class GraphEditor(ModelGraph graph)
 
     /// <summary>
     /// Replaces the data of a constant for some of its readers: in place where these are all
-    /// <paramref name="allUses"/>, else as an initializer of their own.
+    /// <paramref name="allUses"/> and nobody else reads it, else as an initializer of their own.
     /// </summary>
     public void Replace(Constant constant, WeightExpression data, IReadOnlyCollection<Use> uses, int allUses)
     {
-        if (uses.Count == allUses)
+        if (uses.Count == allUses && !graph.IsReadElsewhere(constant.Name))
         {
             Replace(constant, data);
             return;
@@ -119,9 +119,10 @@ public sealed class GraphEditor(ModelGraph graph)
         {
             if (!changes.TryGetValue(value.Name, out var sizes) || value.Type?.TensorType?.Shape is not { } shape)
                 continue;
+            // A size that callers choose a part of is no number; it is left open.
             foreach ((int axis, long size) in sizes)
                 if (axis < shape.Dim.Count)
-                    shape.Dim[axis] = new TensorShapeProto.Types.Dimension { DimValue = size };
+                    shape.Dim[axis] = shape.Dim[axis].HasDimValue ? new TensorShapeProto.Types.Dimension { DimValue = size } : new();
         }
     }
 
@@ -176,7 +177,7 @@ public sealed class GraphEditor(ModelGraph graph)
     }
 
     private bool IsRead(string value) =>
-        graph.IsOutput(value) || graph.CapturedBy(value) is not null || graph.Proto.Node.Any(n => n.Input.Contains(value));
+        graph.IsReadElsewhere(value) || graph.Proto.Node.Any(n => n.Input.Contains(value));
 
     private static ValueInfoProto ValueInfo(string name, ElementType type, ImmutableArray<long> shape)
     {

@@ -45,7 +45,7 @@ public sealed class ModelGraph
     public ModelGraph(OnnxModel model)
     {
         Model = model;
-        Nodes = InExecutionOrder(Proto.Node);
+        Nodes = Sorted(Proto);
         foreach (OperatorSetIdProto opset in model.Proto.OpsetImport)
             _opsets[opset.Domain] = checked((int)opset.Version);
         foreach (TensorProto initializer in Proto.Initializer)
@@ -77,7 +77,7 @@ public sealed class ModelGraph
     /// <summary>The main graph's message.</summary>
     public GraphProto Proto => Model.Proto.Graph;
 
-    /// <summary>The nodes in an execution order, the file's own where that is one.</summary>
+    /// <summary>The nodes in an order in which they can be executed: the file's own, where that is one.</summary>
     public IReadOnlyList<NodeProto> Nodes { get; }
 
     /// <summary>All constants by name.</summary>
@@ -95,6 +95,9 @@ public sealed class ModelGraph
     /// <summary>Whether <paramref name="value"/> is an output of the model.</summary>
     public bool IsOutput(string value) => _outputs.Contains(value);
 
+    /// <summary>Whether somebody other than the main graph's nodes reads <paramref name="value"/>: a caller or a subgraph.</summary>
+    public bool IsReadElsewhere(string value) => IsOutput(value) || CapturedBy(value) is not null;
+
     /// <summary>Number of a node whose subgraph reads <paramref name="value"/>, or null.</summary>
     public int? CapturedBy(string value) => _captured.TryGetValue(value, out int node) ? node : null;
 
@@ -104,23 +107,6 @@ public sealed class ModelGraph
         while (!_constants.ContainsKey(value) && Producer(value) is { } n && Nodes[n].OpType == "Identity" && IsStandard(Nodes[n]))
             value = Nodes[n].Input[0];
         return _constants.GetValueOrDefault(value);
-    }
-
-    /// <summary>The number behind <paramref name="value"/> where that is a stored constant of one element; null otherwise.</summary>
-    public double? ScalarOf(string value)
-    {
-        if (ConstantOf(value) is not { Count: 1 } constant || Model.Data(constant.Tensor) is not StoredWeight stored)
-            return null;
-        byte[] bytes = new WeightEvaluator().Evaluate(stored);
-        return constant.Type switch
-        {
-            ElementType.Float32 => BitConverter.ToSingle(bytes),
-            ElementType.Float64 => BitConverter.ToDouble(bytes),
-            ElementType.Float16 => (double)BitConverter.ToHalf(bytes),
-            ElementType.Int64 => BitConverter.ToInt64(bytes),
-            ElementType.Int32 => BitConverter.ToInt32(bytes),
-            _ => null,
-        };
     }
 
     /// <summary>Version of an operator set that the model imports; 0 where it does not.</summary>
@@ -178,41 +164,40 @@ public sealed class ModelGraph
         }
     }
 
-    // Files may list nodes in any order; this keeps the file's where it is an execution order. Values that subgraphs read count
-    // as inputs of the node that holds them. What is left in a cycle, which the reader refuses, follows at the end.
-    private static NodeProto[] InExecutionOrder(IReadOnlyList<NodeProto> nodes)
+    // ONNX Runtime takes nodes in any order; whoever walks over them wants producers first.
+    private static List<NodeProto> Sorted(GraphProto graph)
     {
-        var producers = new Dictionary<string, int>();
-        for (int n = 0; n < nodes.Count; n++)
-            foreach (string output in nodes[n].Output)
-                producers[output] = n;
-        var waiting = new int[nodes.Count];
-        var readers = new List<int>[nodes.Count];
-        for (int n = 0; n < nodes.Count; n++)
+        var producers = new Dictionary<string, NodeProto>();
+        foreach (NodeProto node in graph.Node)
+            foreach (string output in node.Output)
+                producers.TryAdd(output, node);
+        var sorted = new List<NodeProto>(graph.Node.Count);
+        var visited = new HashSet<NodeProto>(ReferenceEqualityComparer.Instance);
+        var open = new Stack<(NodeProto Node, IEnumerator<string> Inputs)>();
+        foreach (NodeProto last in graph.Node)
         {
-            foreach (int before in Reads(nodes[n]).Where(v => v.Length > 0 && producers.ContainsKey(v)).Select(v => producers[v]).Distinct())
+            Open(last);
+            while (open.TryPeek(out var top))
             {
-                waiting[n]++;
-                (readers[before] ??= []).Add(n);
+                if (!top.Inputs.MoveNext())
+                    sorted.Add(open.Pop().Node);
+                else if (producers.TryGetValue(top.Inputs.Current, out NodeProto? producer))
+                    Open(producer);
             }
         }
 
-        var ready = new PriorityQueue<int, int>(Enumerable.Range(0, nodes.Count).Where(n => waiting[n] == 0).Select(n => (n, n)));
-        var order = new List<NodeProto>(nodes.Count);
-        while (ready.TryDequeue(out int n, out _))
-        {
-            order.Add(nodes[n]);
-            foreach (int reader in readers[n] ?? [])
-                if (--waiting[reader] == 0)
-                    ready.Enqueue(reader, reader);
-        }
+        return sorted;
 
-        order.AddRange(nodes.Where((_, n) => waiting[n] > 0));
-        return [.. order];
+        void Open(NodeProto node)
+        {
+            if (visited.Add(node))
+                open.Push((node, Reads(node).GetEnumerator()));
+        }
     }
 
-    private static IEnumerable<string> Reads(NodeProto node) =>
-        node.Input.Concat(node.Subgraphs().SelectMany(g => g.Node).SelectMany(Reads));
+    // Everything that a node reads, its subgraphs' own values among it.
+    private static IEnumerable<string> Reads(NodeProto node) => node.Input.Where(i => i.Length > 0).Concat(
+        node.Subgraphs().SelectMany(g => g.Node.SelectMany(Reads).Concat(g.Output.Select(o => o.Name))));
 
     private List<Use> UseList(string value)
     {

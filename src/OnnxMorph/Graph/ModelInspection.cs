@@ -1,6 +1,5 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Onnx;
-using OnnxMorph.Operators;
 using OnnxMorph.Shapes;
 using OnnxMorph.Weights;
 
@@ -42,16 +41,19 @@ public sealed record ModelInspection(
     /// <exception cref="UnreadableModelException">ONNX Runtime does not load it.</exception>
     public static ModelInspection Of(OnnxModel model)
     {
+        model = model.Clone();
+        FunctionInliner.Inline(model);
         var graph = new ModelGraph(model);
         AxisAnalysis analysis = AxisAnalysis.Of(graph, ShapeEvaluator.Evaluate(model));
         var layers = new List<LayerReport>();
         var producers = new Dictionary<Space, List<string>>();
         for (int n = 0; n < graph.Nodes.Count; n++)
         {
-            if (analysis.Node(n) is not { } axes || OperatorRules.For(axes.Node) is not { } rule || rule.Produces(axes) is not { } channels)
+            if (analysis.Node(n) is not { Produced: { } produced } axes)
                 continue;
+            AxisExpression channels = analysis.Solver.Resolve(produced);
             string name = ModelGraph.NameOf(axes.Node);
-            LinearLayer? layer = rule.AsLinear(axes);
+            Operators.LinearLayer? layer = axes.Layer;
             long[] kernel = layer is null ? [] : [.. axes.In(layer.WeightInput).TakeLast(layer.SpatialAxes).Select(a => a.Size)];
             layers.Add(new LayerReport(name, axes.Node.OpType, channels.Size, kernel, layer?.Groups ?? 1, channels.ToString()!));
             foreach (Space space in analysis.Solver.Leaves(channels).Select(l => l.Space).Distinct())

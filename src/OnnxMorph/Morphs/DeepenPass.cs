@@ -32,6 +32,9 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
     /// <summary>Size of the kernel of a new depthwise layer: as small as sees its neighbours.</summary>
     private const int DepthwiseKernel = 3;
 
+    /// <summary>ONNX Runtime has no PRelu of double precision; there φ is the ReLU itself.</summary>
+    private static readonly NodeProto s_relu = new() { OpType = "Relu" };
+
     private static readonly HashSet<string> s_passedOver = ["BatchNormalization", "Add", "Identity", "Dropout", "InstanceNormalization", "LayerNormalization"];
 
     /// <summary>One selected layer, with the constant that holds its weights where it can be rotated.</summary>
@@ -47,7 +50,7 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
         for (int n = 0; n < analysis.Graph.Nodes.Count; n++)
         {
             NodeProto node = analysis.Graph.Nodes[n];
-            if (!selector.Matches(node) || analysis.Node(n) is not { } axes || OperatorRules.For(node)?.AsLinear(axes) is not { } layer)
+            if (!selector.Matches(node) || analysis.Node(n) is not { Layer: { } layer } axes)
                 continue;
             if (Refusal(analysis, axes, layer) is { } why)
                 report.Refused.Add(new Pin(ModelGraph.Describe(node), why));
@@ -56,10 +59,10 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
         }
 
         // A weight can be rotated when all who read it are deepened in the same way; the new layer is then shared as well.
-        foreach (var shared in sites.GroupBy(s => s.Weight is null ? (object)s : (s.Weight, s.RotatedAxis)))
+        foreach (var shared in sites.GroupBy(s => s.Weight is null ? (object)s : (s.Weight, s.RotatedAxis, s.Layer.Groups, s.Axes.Node.OpType)))
         {
             Constant? weight = shared.First().Weight;
-            bool rotate = weight is not null && analysis.ConstantUses.Count(u => u.Constant == weight) == shared.Count();
+            bool rotate = weight is not null && !analysis.Graph.IsReadElsewhere(weight.Name) && analysis.ConstantUses.Count(u => u.Constant == weight) == shared.Count();
             if (rotate)
                 editor.Replace(weight!, Rotated(analysis, shared.First(), weight!));
             var layers = new Inserted(analysis.Graph, editor);
@@ -79,8 +82,7 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
             return "its activation is fused into it; export the model without fused nodes";
         if (!analysis.Shapes.Type(axes.Node.Output[0]).IsScalable())
             return $"its result is {analysis.Shapes.Type(axes.Node.Output[0])}, not floating-point";
-        return !axes.HasOutput(0) ? "ONNX Runtime does not know its shapes"
-            : axes.Out(0)[layer.OutputAxis].Size < 1 ? "it has no channels" : null;
+        return axes.Out(0)[layer.OutputAxis].Size < 1 ? "it has no channels" : null;
     }
 
     private static long PerGroup(NodeAxes axes, LinearLayer layer) => axes.Out(0)[layer.OutputAxis].Size / layer.Groups;
@@ -123,7 +125,7 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
     {
         NodeProto node = site.Axes.Node;
         string name = ModelGraph.NameOf(node), result = node.Output[0];
-        NodeProto? activation = FollowingActivation(graph, result);
+        NodeProto? activation = FollowingActivation(graph, result) ?? (site.Type == ElementType.Float64 ? s_relu : null);
         string value = node.Output[0] = graph.NewName($"{result}_first");
 
         // A rotated layer hands its bias to the last half, so that the rotation is undone before it is added.
@@ -131,7 +133,10 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
         if (site.Weight is not null && site.Layer.BiasInput >= 0 && node.Input.Count > site.Layer.BiasInput && node.Input[site.Layer.BiasInput].Length > 0)
         {
             bias = node.Input[site.Layer.BiasInput];
-            node.Input.RemoveAt(site.Layer.BiasInput);
+            if (site.Layer.BiasInput == node.Input.Count - 1)
+                node.Input.RemoveAt(site.Layer.BiasInput);
+            else
+                node.Input[site.Layer.BiasInput] = "";
         }
 
         var chain = new List<NodeProto>();
@@ -203,7 +208,7 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
             AxisExpression channelAxis = site.Axes.Out(0)[layer.OutputAxis];
             long channels = channelAxis.Size, perGroup = channels / layer.Groups;
             ElementType type = site.Type;
-            bool convolution = site.Axes.Node.OpType.StartsWith("Conv");
+            bool convolution = layer.SpatialAxes > 0;
             bool gemm = site.Axes.Node.OpType == "Gemm";
             var node = new NodeProto { OpType = convolution ? "Conv" : gemm ? "Gemm" : "MatMul", Name = graph.NewName($"{name}_second") };
             int kernel = rotation is null && perGroup == 1 ? DepthwiseKernel : 1;

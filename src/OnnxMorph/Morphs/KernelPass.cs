@@ -23,8 +23,7 @@ public sealed class KernelPass(Selector selector, SizeRequest size)
         for (int n = 0; n < graph.Nodes.Count; n++)
         {
             NodeProto node = graph.Nodes[n];
-            if (!selector.Matches(node) || analysis.Node(n) is not { } axes
-                || OperatorRules.For(node)?.AsLinear(axes) is not { SpatialAxes: > 0 } layer)
+            if (!selector.Matches(node) || analysis.Node(n) is not { Layer: { SpatialAxes: > 0 } layer } axes)
                 continue;
             if (Grow(graph, axes, layer, out AxisMap?[] maps) is { } why)
             {

@@ -24,19 +24,22 @@ public sealed record MorphResult(OnnxModel Child, IReadOnlyList<StepReport> Step
 /// </summary>
 public static class Morpher
 {
-    // Every retry pins at least one more space, so this many is far more than any network needs.
-    private const int MostRetries = 200;
-
     /// <summary>Morphs a copy of <paramref name="parent"/>.</summary>
     /// <exception cref="UnreadableModelException">ONNX Runtime does not load the model.</exception>
     /// <exception cref="RefusedException">A step names layers that the model does not have.</exception>
     public static MorphResult Morph(OnnxModel parent, IReadOnlyList<MorphStep> steps, CancellationToken cancellation = default)
     {
         OnnxModel model = parent;
+        if (steps.Count > 0 && parent.Proto.Functions.Count > 0)
+        {
+            model = parent.Clone();
+            FunctionInliner.Inline(model);
+        }
+
         ShapeTable shapes = ShapeEvaluator.Evaluate(model);
         var reports = new List<StepReport>();
         var relations = new Dictionary<string, AxisMap?[]>();
-        var original = new HashSet<string>(shapes.Values);
+        var original = parent.Proto.Graph.Node.SelectMany(n => n.Output).ToHashSet();
         foreach (MorphStep step in steps)
         {
             cancellation.ThrowIfCancellationRequested();
@@ -63,7 +66,8 @@ public static class Morpher
     private static (OnnxModel, ShapeTable, StepReport) Run(MorphStep step, OnnxModel model, ShapeTable shapes, CancellationToken cancellation)
     {
         var pinned = new Dictionary<int, Pin>();
-        for (int retry = 0; ; retry++)
+        // Every turn pins one node more, so there are at most as many as nodes.
+        while (true)
         {
             cancellation.ThrowIfCancellationRequested();
             OnnxModel child = model.Clone();
@@ -75,9 +79,8 @@ public static class Morpher
             {
                 report = step.Apply(analysis);
             }
-            catch (PatchRefusedException refused) when (retry < MostRetries)
+            catch (PatchRefusedException refused) when (pinned.TryAdd(refused.Node, refused.Pin))
             {
-                pinned[refused.Node] = refused.Pin;
                 continue;
             }
 
@@ -93,7 +96,7 @@ public static class Morpher
 
             if (Broken(new ModelGraph(model), shapes, after, report) is not { } broken)
                 return (child, after, report);
-            if (retry >= MostRetries || !pinned.TryAdd(broken.Node, broken.Reason))
+            if (!pinned.TryAdd(broken.Node, broken.Reason))
                 throw new InvalidOperationException($"Step '{step.Name}' breaks a promise: {broken.Reason}.");
         }
     }
@@ -104,6 +107,8 @@ public static class Morpher
             return;
         foreach (AxisExpression axis in axes.Inputs.Concat(axes.Outputs).SelectMany(all => all ?? []))
             analysis.Solver.Pin(axis, reason);
+        foreach (string input in axes.Node.Input)
+            analysis.PinSizes(input, reason);
         // What was pinned now may have held a family of uniform spaces together.
         analysis.Solver.Settle();
     }

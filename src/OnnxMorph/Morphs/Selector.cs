@@ -35,8 +35,8 @@ public sealed class Selector
     /// <summary>Whether the selector takes every layer.</summary>
     public bool IsEverything => _pattern == "*";
 
-    /// <summary>Whether the selector names a node.</summary>
-    public bool Matches(NodeProto node) =>
+    /// <summary>Whether the selector names a node; a node's own name names it, whatever characters it has.</summary>
+    public bool Matches(NodeProto node) => _pattern == ModelGraph.NameOf(node) ||
         FileSystemName.MatchesSimpleExpression(_pattern, ModelGraph.NameOf(node), ignoreCase: false);
 
     /// <inheritdoc/>

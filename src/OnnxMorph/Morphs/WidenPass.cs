@@ -50,8 +50,8 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
         for (int n = 0; n < analysis.Graph.Nodes.Count; n++)
         {
             NodeProto node = analysis.Graph.Nodes[n];
-            if (selector.Matches(node) && analysis.Node(n) is { } axes && OperatorRules.For(node)?.Produces(axes) is { } axis)
-                layers.Add((node, axis));
+            if (selector.Matches(node) && analysis.Node(n) is { Produced: { } produced })
+                layers.Add((node, solver.Resolve(produced)));
         }
 
         foreach ((NodeProto node, AxisExpression axis) in layers)
@@ -206,15 +206,22 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
         {
             if (form.All(m => m is null))
                 continue;
-            WeightExpression data = analysis.Graph.Model.Data(constant.Tensor).Map([.. form], FillFor(analysis, maps, same[0], constant, form));
+            WeightExpression data = analysis.Graph.Model.Data(constant.Tensor).Map([.. form], FillFor(analysis, maps, same, constant, form));
             editor.Replace(constant, data, [.. same.Select(u => u.Use)], uses.Count);
         }
     }
 
-    private Fill FillFor(AxisAnalysis analysis, SpaceMaps maps, (Use Use, AxisExpression[] Axes) use, Constant constant, AxisMap?[] form)
+    // What several uses share starts with 1 where one of them needs that: a divisor must not be 0.
+    private Fill FillFor(AxisAnalysis analysis, SpaceMaps maps, List<(Use Use, AxisExpression[] Axes)> uses, Constant constant, AxisMap?[] form)
     {
         if (form.All(m => m is null || m.FreshSize == 0))
             return Fill.Zero;
+        var fills = uses.Select(use => FillFor(analysis, maps, use, constant)).ToList();
+        return fills.Contains(Fill.Constant(1)) ? Fill.Constant(1) : fills[0];
+    }
+
+    private Fill FillFor(AxisAnalysis analysis, SpaceMaps maps, (Use Use, AxisExpression[] Axes) use, Constant constant)
+    {
         NodeAxes node = analysis.Node(use.Use.Node)!;
         int input = use.Use.Input;
         OperatorRule rule = OperatorRules.For(node.Node)!;
@@ -240,7 +247,7 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
         }
 
         double count = use.Axes.Aggregate(1.0, (product, axis) => product * maps.NewSize(axis));
-        fanIn = rule.AsLinear(node) is { } layer && layer.WeightInput == input && node.Index == use.Use.Node
+        fanIn = node.Layer is { } layer && layer.WeightInput == input && node.Index == use.Use.Node
             ? count / maps.NewSize(use.Axes[layer.WeightOutputAxis]) / (layer.Transposed ? layer.Groups : 1)
             : use.Axes.Where(axis => analysis.Solver.Leaves(axis).Any(leaf => leaf.Dual)).Aggregate(1.0, (product, axis) => product * maps.NewSize(axis));
         return new Fill(FillKind.Normal, Math.Sqrt(2 / Math.Max(fanIn, 1)), Seeds.For(seed, $"fresh {constant.Name}"));

@@ -9,6 +9,8 @@ internal sealed class ReshapeRule : OperatorRule
 
     public override bool MovesElements => true;
 
+    public override bool ListsSizes(int input) => input > 0;
+
     public override void Tie(NodeAxes node)
     {
         long[] dims = node.OutputDims(0)!;
@@ -50,8 +52,8 @@ internal sealed class ReshapeRule : OperatorRule
             throw patch.Refuse("its target shape is computed from data");
         bool zeroCopies = node.Int("allowzero", 0) == 0;
         AxisExpression[] input = node.In(0), output = node.Out(0);
-        patch.FollowSizes(1, target, j => target[j] == -1
-            || (target[j] == 0 && zeroCopies && patch.NewSize(input[j]) == patch.NewSize(output[j])));
+        patch.FollowSizes(1, target, j => target[j] == -1 ? patch.NewSize(output[j])
+            : target[j] == 0 && zeroCopies ? patch.NewSize(input[j]) : null);
     }
 }
 
@@ -76,6 +78,8 @@ internal sealed class SqueezeRule : OperatorRule
     public override IEnumerable<string> Operators => ["Squeeze", "Unsqueeze"];
 
     public override bool MovesElements => true;
+
+    public override bool ListsSizes(int input) => input > 0;
 
     public override void Tie(NodeAxes node)
     {
@@ -103,24 +107,28 @@ internal sealed class ExpandRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Expand"];
 
+    public override bool ListsSizes(int input) => input > 0;
+
     public override void Tie(NodeAxes node)
     {
         AxisExpression[] axes = node.In(0);
         long[] dims = node.OutputDims(0)!;
-        node.SetOut(0, dims.Select((size, axis) =>
+        AxisExpression[] result = [.. dims.Select((size, axis) =>
         {
             int own = axis - (dims.Length - axes.Length);
             return own >= 0 && axes[own].Size == size ? axes[own]
                 : node.IsSymbolic(0, axis) ? node.Fixed(size, "its size depends on the caller's")
                 : node.Solver.Fresh(size, node.Reason("an axis of size 1"));
-        }));
+        })];
+        node.KeepWhole(result);
+        node.SetOut(0, result);
         node.In(1);
     }
 
     public override void Patch(NodePatch patch)
     {
         if (patch.Axes.Ints(1) is { } target && target.Length == patch.Axes.Out(0).Length)
-            patch.FollowSizes(1, target, j => target[j] == 1);
+            patch.FollowSizes(1, target, j => target[j] == 1 ? patch.NewSize(patch.Axes.Out(0)[j]) : null);
         else if (patch.Axes.Out(0).Any(a => patch.NewSize(a) != a.Size))
             throw patch.Refuse("its target shape cannot be followed");
     }
@@ -130,6 +138,8 @@ internal sealed class ExpandRule : OperatorRule
 internal sealed class TileRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Tile"];
+
+    public override bool ListsSizes(int input) => input > 0;
 
     public override void Tie(NodeAxes node)
     {
@@ -202,6 +212,8 @@ internal sealed class SplitRule : OperatorRule
 
     private static int Along(NodeAxes node) => NodeAxes.Normalize(node.Int("axis", 0), node.Rank(0));
 
+    public override bool ListsSizes(int input) => input > 0;
+
     public override void Tie(NodeAxes node)
     {
         int along = Along(node);
@@ -232,10 +244,10 @@ internal sealed class SplitRule : OperatorRule
         int along = Along(node), outputs = node.Node.Output.Count;
         long[] old = [.. Enumerable.Range(0, outputs).Select(i => node.Out(i)[along].Size)];
         long[] sizes = [.. Enumerable.Range(0, outputs).Select(i => patch.NewSize(node.Out(i)[along]))];
-        if (sizes.SequenceEqual(old))
-            return;
         if (node.Node.Input.Count > 1 && node.Node.Input[1].Length > 0)
-            patch.OverrideInput(1, [.. sizes.Select((size, i) => size == old[i] ? null : (long?)size)]);
+            patch.FollowValues(1, old, sizes);
+        else if (sizes.SequenceEqual(old))
+            return;
         else if (node.IntList("split") is not null)
             patch.SetInts("split", sizes);
         else if (sizes.Distinct().Count() > 1)
@@ -253,6 +265,8 @@ internal sealed class SliceRule : OperatorRule
         ? (node.IntList("starts"), node.IntList("ends"), node.IntList("axes"), null)
         : (node.Ints(1), node.Ints(2), node.Ints(3), node.Ints(4));
 
+    private static bool IsGiven(NodeAxes node, int input) => node.Node.Input.Count > input && node.Node.Input[input].Length > 0;
+
     private static (long Start, long Length) Normalize(long start, long end, long size)
     {
         start = Math.Clamp(start < 0 ? start + size : start, 0, size);
@@ -260,19 +274,16 @@ internal sealed class SliceRule : OperatorRule
         return (start, Math.Max(end - start, 0));
     }
 
+    public override bool ListsSizes(int input) => input > 0;
+
     public override void Tie(NodeAxes node)
     {
         AxisExpression[] axes = node.In(0);
         long[] dims = node.OutputDims(0)!;
         (long[]? starts, long[]? ends, long[]? listed, long[]? steps) = Ranges(node);
-        if (starts is null || ends is null || (listed is null && node.Opset >= 10 && node.Node.Input.Count > 3 && node.Node.Input[3].Length > 0))
+        if (starts is null || ends is null || (listed is null && IsGiven(node, 3)) || (steps is null && IsGiven(node, 4)))
         {
-            for (int axis = 0; axis < axes.Length; axis++)
-                if (dims[axis] != axes[axis].Size)
-                    node.Pin(axes[axis], "its range is computed from data");
-            node.SetOut(0, axes.Select((a, i) => dims[i] == a.Size && starts is not null ? a : node.Fixed(dims[i], "its range is computed from data")));
-            if (starts is null || ends is null)
-                node.PinInput(0, "its range is computed from data");
+            node.PinInput(0, "its range is computed from data");
             return;
         }
 
@@ -283,9 +294,11 @@ internal sealed class SliceRule : OperatorRule
             long step = steps?[k] ?? 1;
             Pin reason = node.Reason("it cuts the axis where its parts do not end");
             (long start, long length) = Normalize(starts[k], ends[k], whole.Size);
-            if (step == 1 && length == whole.Size)
+            // Where callers choose some of the parts, a position means another place at other sizes.
+            bool composite = node.IsSymbolicInput(0, axis) && node.Solver.Leaves(whole).Any();
+            if (step == 1 && length == whole.Size && (!composite || ends[k] >= int.MaxValue))
                 continue;
-            if (step == 1 && node.Solver.SplitAt(whole, start, reason) is { } head
+            if (step == 1 && !composite && node.Solver.SplitAt(whole, start, reason) is { } head
                 && node.Solver.SplitAt(head.Tail, length, reason) is { } middle)
             {
                 axes[axis] = node.Solver.Resolve(middle.Head);
@@ -306,44 +319,37 @@ internal sealed class SliceRule : OperatorRule
         if (starts is null || ends is null)
             return;
         AxisExpression[] axes = node.In(0);
-        var newStarts = new long?[starts.Length];
-        var newEnds = new long?[ends.Length];
+        long[] newStarts = [.. starts], newEnds = [.. ends];
         for (int k = 0; k < starts.Length; k++)
         {
             AxisExpression whole = axes[NodeAxes.Normalize(listed?[k] ?? k, axes.Length)];
-            if (patch.NewSize(whole) == whole.Size && !node.Solver.FreeLeaves(whole).Any())
+            long size = patch.NewSize(whole), from = 0, to = size;
+            if (size == whole.Size && !node.Solver.FreeLeaves(whole).Any())
                 continue;
             (long start, long length) = Normalize(starts[k], ends[k], whole.Size);
-            if (length == whole.Size && ends[k] >= whole.Size)
+            if (length < whole.Size)
             {
-                if (ends[k] < patch.NewSize(whole))
-                    newEnds[k] = patch.NewSize(whole);
-                continue;
+                Pin reason = node.Reason("");
+                if (node.Solver.SplitAt(whole, start, reason) is not { } head || node.Solver.SplitAt(head.Tail, length, reason) is not { } middle)
+                    continue;
+                from = patch.NewSize(head.Head);
+                to = from + patch.NewSize(middle.Head);
             }
 
-            Pin reason = node.Reason("");
-            if (node.Solver.SplitAt(whole, start, reason) is not { } head || node.Solver.SplitAt(head.Tail, length, reason) is not { } middle)
-                continue;
-            long from = patch.NewSize(head.Head), to = from + patch.NewSize(middle.Head);
-            // An end beyond the axis still means "to the end".
-            bool toEnd = ends[k] >= whole.Size && ends[k] >= patch.NewSize(whole);
-            if (from != starts[k] && !(starts[k] < 0 && patch.NewSize(whole) + starts[k] == from))
-                newStarts[k] = from;
-            if (to != ends[k] && !toEnd && !(ends[k] < 0 && patch.NewSize(whole) + ends[k] == to))
-                newEnds[k] = to;
+            // Positions keep their side: from the front, from the back, or beyond the ends.
+            newStarts[k] = starts[k] >= 0 ? from : from == 0 && starts[k] <= -size ? starts[k] : from - size;
+            newEnds[k] = ends[k] < 0 ? to - size : to == size && ends[k] >= size ? ends[k] : to;
         }
 
         if (node.Opset >= 10)
         {
-            patch.OverrideInput(1, newStarts);
-            patch.OverrideInput(2, newEnds);
+            patch.FollowValues(1, starts, newStarts);
+            patch.FollowValues(2, ends, newEnds);
             return;
         }
 
-        if (newStarts.Any(s => s is not null))
-            patch.SetInts("starts", [.. starts.Select((s, k) => newStarts[k] ?? s)]);
-        if (newEnds.Any(e => e is not null))
-            patch.SetInts("ends", [.. ends.Select((e, k) => newEnds[k] ?? e)]);
+        patch.SetInts("starts", newStarts);
+        patch.SetInts("ends", newEnds);
     }
 }
 
@@ -375,27 +381,36 @@ internal sealed class PadRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Pad"];
 
+    public override bool ListsSizes(int input) => input > 0;
+
     public override void Tie(NodeAxes node)
     {
         AxisExpression[] axes = node.In(0);
         long[] dims = node.OutputDims(0)!;
         long[]? pads = node.IntList("pads") ?? node.IntList("paddings") ?? node.Ints(1);
+        node.KeepWhole(axes);
         for (int input = 1; input < node.Node.Input.Count; input++)
             if (node.Has(input))
                 node.In(input);
         bool constant = (node.Text("mode") ?? "constant") == "constant";
-        bool perAxis = pads is not null && pads.Length == 2 * axes.Length;
+        // The axes that the pads are for became an input in operator set 18.
+        bool listed = node.Node.Input.Count > 3 && node.Node.Input[3].Length > 0;
+        List<int>? padded = !listed ? [.. Enumerable.Range(0, axes.Length)]
+            : node.Ints(3)?.Select(axis => NodeAxes.Normalize(axis, axes.Length)).ToList();
+        bool known = pads is not null && padded is not null && pads.Length == 2 * padded.Count;
         node.SetOut(0, axes.Select((axis, i) =>
         {
-            if (perAxis && pads![i] == 0 && pads[i + axes.Length] == 0)
+            int at = known ? padded!.IndexOf(i) : -1;
+            (long before, long after) = at < 0 ? (0, 0) : (pads![at], pads[at + padded!.Count]);
+            if (known && before == 0 && after == 0)
                 return axis;
-            if (constant && perAxis && pads![i] >= 0 && pads[i + axes.Length] >= 0)
+            if (known && constant && before >= 0 && after >= 0)
             {
                 const string Why = "padding that the parent does not know";
-                return AxisSolver.Concat([node.Fixed(pads[i], Why), axis, node.Fixed(pads[i + axes.Length], Why)]);
+                return AxisSolver.Concat([node.Fixed(before, Why), axis, node.Fixed(after, Why)]);
             }
 
-            // Pads that are computed, listed for some axes, negative or mirrored: an axis whose size stays is taken as padded too.
+            // Pads that are computed, negative or mirrored: an axis whose size stays is taken as padded too.
             node.Pin(axis, "it pads this axis");
             return node.Fixed(dims[i], "it pads this axis");
         }));

@@ -37,6 +37,7 @@ internal sealed class ConvolutionRule : OperatorRule
     {
         if (node.Has(2))
             node.Tie(node.In(2, 0), channels);
+        node.KeepWhole([node.In(0, 0), channels]);
         for (int axis = 2; axis < node.Rank(0); axis++)
         {
             node.Pin(node.In(0, axis), "it slides over this axis");
@@ -133,7 +134,11 @@ internal sealed class MatMulRule : OperatorRule
             int l = axis - (batch - leftBatch), r = axis - (batch - rightBatch);
             AxisExpression? left = l >= 0 ? node.In(0, l) : null, right = r >= 0 ? node.In(1, r) : null;
             if (left is { Size: > 1 } && right is { Size: > 1 })
+            {
                 node.Tie(left, right);
+                node.KeepWhole([left]);
+            }
+
             axes.Add(left is { Size: > 1 } || right is null ? left! : right);
         }
 
@@ -180,6 +185,8 @@ internal sealed class GemmRule : OperatorRule
                 if (part.Size != 1)
                     node.Tie(part, axes[axis + 2 - node.Rank(2)]);
             }
+
+            node.KeepWhole(axes);
         }
 
         node.SetOut(0, axes);
@@ -220,7 +227,11 @@ internal sealed class EinsumRule : OperatorRule
                 if (sides[1].Contains(letter))
                 {
                     if (axes.TryGetValue(letter, out AxisExpression? other) && other.Size > 1 && part.Size > 1)
+                    {
                         node.Tie(other, part);
+                        node.KeepWhole([part]);
+                    }
+
                     if (other is null || other.Size == 1)
                         axes[letter] = part;
                 }

@@ -1,7 +1,9 @@
 using System.Text;
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
+using OnnxMorph.Kernels;
 using OnnxMorph.Onnx;
+using OnnxMorph.Weights;
 
 namespace OnnxMorph.Operators;
 
@@ -11,6 +13,7 @@ namespace OnnxMorph.Operators;
 /// </summary>
 public sealed class NodeAxes
 {
+    private static readonly WeightEvaluator s_evaluator = new();
     private readonly AxisAnalysis _analysis;
     private readonly AxisExpression[]?[] _inputs;
     private readonly AxisExpression[]?[] _outputs;
@@ -30,6 +33,12 @@ public sealed class NodeAxes
 
     /// <summary>Its number in the graph.</summary>
     public int Index { get; }
+
+    /// <summary>The node as a linear layer; null where it is none, or its sizes are not known.</summary>
+    public LinearLayer? Layer { get; internal set; }
+
+    /// <summary>The axis that the node makes out of its weights; null where it makes none, or its sizes are not known.</summary>
+    public AxisExpression? Produced { get; internal set; }
 
     /// <summary>The solver that all nodes share.</summary>
     public AxisSolver Solver => _analysis.Solver;
@@ -87,6 +96,23 @@ public sealed class NodeAxes
     /// <summary>Fixes an axis.</summary>
     public void Pin(AxisExpression axis, string why) => Solver.Pin(axis, Reason(why));
 
+    /// <summary>
+    /// Demands that none of these axes of a weight is summed over later: its entries would be split over copies, and the node
+    /// would not make of the parts what it makes of the whole.
+    /// </summary>
+    public void KeepWhole(IEnumerable<AxisExpression> axes, string why = "it is not linear, so the weight that it makes cannot be split over copies")
+    {
+        foreach (AxisExpression axis in axes)
+            Solver.RequirePrimal(axis, Reason(why));
+    }
+
+    /// <summary>Demands that new channels are copies, since the node may turn channels of the child's own into infinities.</summary>
+    public void RequireCopies(IEnumerable<AxisExpression> axes, string why = "it is not finite everywhere, so only copies of channels go through")
+    {
+        foreach (AxisExpression axis in axes)
+            Solver.RequireCopies(axis, Reason(why));
+    }
+
     /// <summary>Fixes every axis of an input.</summary>
     public void PinInput(int input, string why)
     {
@@ -118,15 +144,33 @@ public sealed class NodeAxes
     /// <summary>Whether an input is computed from constants alone.</summary>
     public bool IsWeight(int input) => _analysis.IsWeight(Node.Input[input]);
 
+    /// <summary>Whether an input stands in the file as it is read.</summary>
+    public bool IsConstant(int input) => _analysis.Graph.ConstantOf(Node.Input[input]) is not null;
+
+    /// <summary>The number that an input holds where it is a constant with one element; null otherwise.</summary>
+    public double? Scalar(int input)
+    {
+        if (Ints(input) is [long integer])
+            return integer;
+        if (_analysis.Graph.ConstantOf(Node.Input[input]) is not { Count: 1 } constant || !constant.Type.IsScalable())
+            return null;
+        var value = new double[1];
+        FloatConversion.Widen(ElementEncoding.Format(constant.Type), s_evaluator.Evaluate(_analysis.Graph.Model.Data(constant.Tensor)), value);
+        return value[0];
+    }
+
     /// <summary>The integers of an input whose value is known; null where it is computed from data.</summary>
     public long[]? Ints(int input) => input < Node.Input.Count && Node.Input[input].Length > 0
         ? _analysis.Shapes.Ints(Node.Input[input]) : null;
 
-    /// <summary>The value of an input that is a constant of one element; null otherwise.</summary>
-    public double? Scalar(int input) => input < Node.Input.Count ? _analysis.Graph.ScalarOf(Node.Input[input]) : null;
+    /// <summary>Whether the size of an input's axis depends on the sizes that callers choose.</summary>
+    public bool IsSymbolicInput(int input, int axis) => _analysis.Shapes.IsSymbolic(Node.Input[input], axis);
 
     /// <summary>Whether the size of an output's axis depends on the sizes that callers choose.</summary>
     public bool IsSymbolic(int output, int axis) => _analysis.Shapes.IsSymbolic(Node.Output[output], axis);
+
+    /// <summary>Whether a size that a shape computation reads depends on the sizes that callers choose.</summary>
+    public bool IsSymbolic(SizeSource source) => _analysis.Shapes.IsSymbolic(source.Value, source.Axis);
 
     /// <summary>Where the elements of an integer input come from.</summary>
     public ElementLineage[] Lineage(int input) => _analysis.Lineage[Node.Input[input]];

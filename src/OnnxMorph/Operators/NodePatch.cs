@@ -55,29 +55,54 @@ public sealed class NodePatch
     public PatchRefusedException Refuse(string why) => new(Axes.Index, Axes.Reason(why));
 
     /// <summary>
+    /// Brings an input that lists positions or sizes in line: element j becomes <paramref name="wanted"/>[j].
+    /// Elements that follow the child by themselves are left alone.
+    /// </summary>
+    public void FollowValues(int input, long[] current, long[] wanted)
+    {
+        var elements = new long?[current.Length];
+        for (int j = 0; j < current.Length; j++)
+        {
+            if (Unpatched(input, current, j) == wanted[j])
+                continue;
+            if (Sources(input, current.Length, j).Sources.Any(s => Axes.IsSymbolic(s)))
+                throw Refuse("it computes a position that depends on both the caller's sizes and this axis");
+            elements[j] = wanted[j];
+        }
+
+        OverrideInput(input, elements);
+    }
+
+    // What element j of an integer input is in the child when it is left alone; null where that is not known.
+    private long? Unpatched(int input, long[] current, int j)
+    {
+        ElementLineage from = Sources(input, current.Length, j);
+        if (from.Direct && Axes.AxesOf(from.Sources.Single().Value) is { } axes)
+            return NewSize(axes[from.Sources.Single().Axis]);
+        return from.Sources.Any(s => Axes.AxesOf(s.Value) is { } a && NewSize(a[s.Axis]) != a[s.Axis].Size) ? null : current[j];
+    }
+
+    private ElementLineage Sources(int input, int count, int j)
+    {
+        ElementLineage[] lineage = Axes.Lineage(input);
+        return lineage.Length == count ? lineage[j] : ElementLineage.Union(lineage);
+    }
+
+    /// <summary>
     /// Brings an input that lists the sizes of output 0 (a Reshape's or Expand's target) in line: entry j of
     /// <paramref name="current"/> stands for output axis j. Entries that follow the child by themselves are left alone.
     /// </summary>
     /// <param name="input">Number of the input.</param>
     /// <param name="current">Its value in the parent.</param>
-    /// <param name="inferred">Whether an entry means something else than its size (a Reshape's −1 and 0) and stays.</param>
-    public void FollowSizes(int input, long[] current, Func<int, bool> inferred)
+    /// <param name="meaning">The child's size that an entry gives where its number means something else (a Reshape's −1 and 0); null where it is the size.</param>
+    public void FollowSizes(int input, long[] current, Func<int, long?> meaning)
     {
         AxisExpression[] output = Axes.Out(0);
-        ElementLineage[] lineage = Axes.Lineage(input);
         var elements = new long?[current.Length];
         for (int j = 0; j < current.Length; j++)
         {
-            if (inferred(j))
-                continue;
             long size = NewSize(output[j]);
-            bool changed = size != output[j].Size;
-            ElementLineage from = lineage.Length == current.Length ? lineage[j] : ElementLineage.None;
-            long? follows = from.Sources.IsEmpty ? current[j]
-                : from.Direct && Axes.AxesOf(from.Sources.Single().Value) is { } axes ? NewSize(axes[from.Sources.Single().Axis])
-                : changed || from.Sources.Any(s => Axes.AxesOf(s.Value) is { } a && NewSize(a[s.Axis]) != a[s.Axis].Size) ? null
-                : current[j];
-            if (follows == size || (!changed && follows == current[j]))
+            if ((meaning(j) ?? Unpatched(input, current, j)) is { } follows && (follows == size || (size == output[j].Size && follows == current[j])))
                 continue;
             if (Axes.IsSymbolic(0, j))
             {

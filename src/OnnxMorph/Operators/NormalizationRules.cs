@@ -10,6 +10,7 @@ internal sealed class BatchNormalizationRule : OperatorRule
     public override void Tie(NodeAxes node)
     {
         AxisExpression[] axes = node.In(0);
+        node.KeepWhole(axes);
         AxisExpression channels = axes.Length > 1 ? axes[1] : axes[0];
         for (int input = 1; input < node.Node.Input.Count; input++)
             node.Tie(channels, node.In(input, 0));
@@ -30,6 +31,7 @@ internal sealed class InstanceNormalizationRule : OperatorRule
     public override void Tie(NodeAxes node)
     {
         AxisExpression[] axes = node.In(0);
+        node.KeepWhole(axes);
         for (int input = 1; input <= 2; input++)
             node.Tie(axes[1], node.In(input, 0));
         foreach (AxisExpression axis in axes.Skip(2))
@@ -49,6 +51,7 @@ internal sealed class LayerNormalizationRule : OperatorRule
     public override void Tie(NodeAxes node)
     {
         AxisExpression[] axes = node.In(0);
+        node.KeepWhole(axes);
         int first = NodeAxes.Normalize(node.Int("axis", -1), axes.Length);
         for (int axis = first; axis < axes.Length; axis++)
             node.Solver.RequireUniform(axes[axis], node.Reason("it normalises over this axis"));
@@ -81,6 +84,7 @@ internal sealed class GroupNormalizationRule : OperatorRule
     public override void Tie(NodeAxes node)
     {
         AxisExpression[] axes = node.In(0);
+        node.KeepWhole(axes);
         long groups = node.Int("num_groups", 1);
         if (node.Solver.Factor(axes[1], groups, node.Reason("its groups")) is not { } channels)
         {
@@ -149,8 +153,7 @@ internal sealed class AlongAxisRule : OperatorRule
 
         for (int axis = first; axis < first + count; axis++)
             node.Pin(axes[axis], "its result along this axis depends on all of it");
-        foreach (AxisExpression axis in axes)
-            node.Solver.RequirePrimal(axis, node.Reason("a non-linear operator on a weight that is summed over later"));
+        node.KeepWhole(axes);
         if (node.Node.OpType is "ArgMax" or "ArgMin")
             node.SetOut(0, node.Int("keepdims", 1) != 0
                 ? axes.Select((a, i) => i == first ? node.Fixed(1, "an index") : a)
@@ -168,6 +171,8 @@ internal sealed class ReductionRule : OperatorRule
         "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceLogSum",
         "ReduceLogSumExp", "ReduceProd",
     ];
+
+    public override bool ListsSizes(int input) => input > 0;
 
     public override void Tie(NodeAxes node)
     {
@@ -198,8 +203,7 @@ internal sealed class ReductionRule : OperatorRule
             }
         }
 
-        foreach (AxisExpression axis in axes)
-            node.Solver.RequirePrimal(axis, node.Reason("a reduction of a weight that is summed over later"));
+        node.KeepWhole(axes);
         node.SetOut(0, node.Int("keepdims", 1) != 0
             ? axes.Select((a, i) => reduced.Contains(i) ? node.Fixed(1, "a reduced axis") : a)
             : axes.Where((_, i) => !reduced.Contains(i)));
@@ -214,6 +218,8 @@ internal sealed class SpatialRule : OperatorRule
         "AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "Resize", "Upsample", "RoiAlign",
         "MaxRoiPool", "GridSample",
     ];
+
+    public override bool ListsSizes(int input) => input > 0;
 
     public override void Tie(NodeAxes node)
     {
@@ -231,8 +237,7 @@ internal sealed class SpatialRule : OperatorRule
                 node.Pin(axes[axis], "it samples along this axis");
         for (int input = 1; input < node.Node.Input.Count; input++)
             node.PinInput(input, "its input has a form of its own");
-        foreach (AxisExpression axis in axes)
-            node.Solver.RequirePrimal(axis, node.Reason("a non-linear operator on a weight that is summed over later"));
+        node.KeepWhole(axes);
         bool regions = node.Node.OpType is "RoiAlign" or "MaxRoiPool";
         AxisExpression[] result =
         [
@@ -252,6 +257,6 @@ internal sealed class SpatialRule : OperatorRule
         NodeAxes node = patch.Axes;
         if (node.Node.OpType == "Resize" && node.Node.Input.Count > 3 && node.Ints(3) is { } sizes
             && node.IntList("axes") is null && sizes.Length == node.Rank(0))
-            patch.FollowSizes(3, sizes, _ => false);
+            patch.FollowSizes(3, sizes, _ => null);
     }
 }

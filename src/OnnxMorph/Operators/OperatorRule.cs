@@ -66,4 +66,10 @@ public abstract class OperatorRule
     /// the node that reads its result.
     /// </summary>
     public virtual bool MovesElements => false;
+
+    /// <summary>
+    /// Whether an input lists sizes, positions or axes, which <see cref="Patch"/> brings in line and which say nothing about
+    /// the numbers in the result. A size that reaches any other input is computed with.
+    /// </summary>
+    public virtual bool ListsSizes(int input) => false;
 }

@@ -1,4 +1,5 @@
 using OnnxMorph.Axes;
+using OnnxMorph.Weights;
 
 namespace OnnxMorph.Operators;
 
@@ -43,34 +44,39 @@ internal sealed class PointwiseRule : OperatorRule
                     node.Tie(shared, part);
             }
 
-            if (LeavesDomain(node, axis, rank))
-                node.Solver.RequireCopies(shared ?? broadcast ?? node.Fixed(1, ""), node.Reason("new random channels could lie outside its domain"));
             axes[axis] = shared ?? broadcast ?? node.Fixed(1, "an axis of size 1");
-            // A scale or a sum does not care whether an axis is contracted later; anything else would not commute with it.
-            if (!KeepsSums(node))
-                node.Solver.RequirePrimal(axes[axis], node.Reason("a non-linear operator on a weight that is summed over later"));
         }
+
+        if (!KeepsSums(node))
+            node.KeepWhole(axes);
+        if (Partial(node) is { } operand && node.Has(operand))
+            node.RequireCopies(node.In(operand));
 
         for (int output = 0; output < node.Node.Output.Count; output++)
             if (node.HasOutput(output))
                 node.SetOut(output, axes);
     }
 
-    // Whether random values can become NaN or infinite, which even a weight of zero would carry on. Fresh operands that are
-    // constants start at 1; a whole exponent takes any base.
-    private static bool LeavesDomain(NodeAxes node, int axis, int rank) => node.Node.OpType switch
+    // Linear in its only varying operand, with scalars beside it.
+    private static bool KeepsSums(NodeAxes node) => node.Node.OpType switch
     {
-        "Acos" or "Acosh" or "Asin" or "Atanh" or "Exp" or "Log" or "Mod" or "Reciprocal" or "Sqrt" or "Tan" => true,
-        "Div" => !node.IsWeight(1) && axis - (rank - node.Rank(1)) is >= 0 and var own && node.In(1, own).Size > 1,
-        "Pow" => node.Scalar(1) is not { } exponent || exponent < 0 || exponent != Math.Floor(exponent),
+        "Neg" or "Dropout" => true,
+        "Mul" => IsScalar(node, 0) || IsScalar(node, 1),
+        "Div" => IsScalar(node, 1),
         _ => false,
     };
 
-    // Linear in its only varying operand, with scalars beside it.
-    private static bool KeepsSums(NodeAxes node) =>
-        node.Node.OpType is "Neg" or "Dropout"
-        || (node.Node.OpType is "Mul" or "Div"
-            && Enumerable.Range(0, node.Node.Input.Count).Count(i => node.Has(i) && node.In(i).Any(a => a.Size != 1)) <= 1);
+    private static bool IsScalar(NodeAxes node, int input) => node.In(input).All(a => a.Size == 1);
+
+    // The operand that may leave the operator's domain, so that the result is infinite or no number. Constants that are read
+    // as they stand have fresh values inside it.
+    private static int? Partial(NodeAxes node) => node.Node.OpType switch
+    {
+        "Acos" or "Acosh" or "Asin" or "Atanh" or "Log" or "Reciprocal" or "Sqrt" or "Tan" => 0,
+        "Div" or "Mod" => node.IsConstant(1) ? null : 1,
+        "Pow" => !node.IsConstant(1) ? 1 : node.Scalar(1) is double power && power >= 0 && power == Math.Floor(power) ? null : 0,
+        _ => null,
+    };
 
     public override FreshValue Fresh(NodeAxes node, int input) => node.Node.OpType switch
     {
@@ -87,7 +93,13 @@ internal sealed class PassThroughRule : OperatorRule
 
     public override bool MovesElements => true;
 
-    public override void Tie(NodeAxes node) => node.SetOut(0, node.In(0));
+    public override void Tie(NodeAxes node)
+    {
+        AxisExpression[] axes = node.In(0);
+        if (node.Node.OpType == "Cast" && !((ElementType)node.Int("to", 0)).IsScalable())
+            node.KeepWhole(axes);
+        node.SetOut(0, axes);
+    }
 
     // What the network computes with stays as it is in the parent (a scale 1/√d, say).
     public override void Patch(NodePatch patch)
@@ -120,8 +132,7 @@ internal sealed class QuantizeRule : OperatorRule
         }
 
         AxisExpression[] axes = node.In(0);
-        foreach (AxisExpression part in axes)
-            node.Solver.RequirePrimal(part, node.Reason("a quantised weight cannot be split over copies"));
+        node.KeepWhole(axes);
         node.SetOut(0, axes);
     }
 
@@ -133,7 +144,13 @@ internal sealed class SizeRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Shape", "Size"];
 
-    public override void Tie(NodeAxes node) => node.In(0);
+    public override void Tie(NodeAxes node)
+    {
+        node.In(0);
+        // Shapes are followed from value to value; a constant has other forms at other uses.
+        if (node.IsConstant(0))
+            node.PinInput(0, "it reads the sizes of a constant");
+    }
 }
 
 /// <summary>Tensors made from a list of sizes.</summary>
@@ -141,12 +158,15 @@ internal sealed class ConstantOfShapeRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["ConstantOfShape"];
 
+    public override bool ListsSizes(int input) => true;
+
     public override void Tie(NodeAxes node)
     {
-        long[] dims = node.OutputDims(0)!;
-        node.SetOut(0, dims.Select((size, axis) => node.IsSymbolic(0, axis)
+        AxisExpression[] axes = [.. node.OutputDims(0)!.Select((size, axis) => node.IsSymbolic(0, axis)
             ? node.Fixed(size, "its size depends on the caller's")
-            : node.Solver.Fresh(size, node.Reason("an axis of size 1"))));
+            : node.Solver.Fresh(size, node.Reason("an axis of size 1")))];
+        node.KeepWhole(axes);
+        node.SetOut(0, axes);
         foreach (AxisExpression axis in node.In(0))
             node.Pin(axis, "it lists sizes");
     }
@@ -154,6 +174,6 @@ internal sealed class ConstantOfShapeRule : OperatorRule
     public override void Patch(NodePatch patch)
     {
         if (patch.Axes.Ints(0) is { } sizes)
-            patch.FollowSizes(0, sizes, _ => false);
+            patch.FollowSizes(0, sizes, _ => null);
     }
 }

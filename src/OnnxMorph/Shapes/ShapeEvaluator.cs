@@ -23,6 +23,13 @@ public static class ShapeEvaluator
     private const long MostIntegers = 1 << 16;
     private const long MostFloats = 16;
 
+    /// <summary>An input that nothing reads.</summary>
+    private const string FilledIn = "onnxmorph.filled_in";
+
+    // A batch of 2 tells copies from sums; some networks take one sample at a time.
+    private static readonly int[] s_batches = [2, 1];
+    private static readonly int[] s_otherBatches = [3, 2, 1];
+
     /// <summary>
     /// Evaluates the shapes of every value of the main graph at two assignments of the sizes that callers choose.
     /// </summary>
@@ -32,12 +39,11 @@ public static class ShapeEvaluator
         string folder = Directory.CreateTempSubdirectory("onnxmorph-").FullName;
         try
         {
-            string skeleton = Path.Combine(folder, "skeleton.onnx");
-            List<(string Name, int Axis, int Rank)> symbols = Build(model, skeleton);
-            string name = Path.GetFileName(model.Path) ?? "model";
-            var (values, assignment) = LoadFirst(skeleton, name, symbols, null);
-            var others = symbols.Count == 0 ? values : LoadFirst(skeleton, name, symbols, assignment).Values;
-            return new ShapeTable(values, others, Integers(model, Optimised(skeleton)));
+            // Messages of ONNX Runtime name the file, so it bears the model's name.
+            string skeleton = Path.Combine(folder, Path.GetFileName(model.Path) ?? "model");
+            List<Symbol> symbols = Build(model, skeleton);
+            var (first, sizes) = LoadFirst(model, skeleton, FirstAssignments(symbols));
+            return symbols.Count == 0 ? first : new ShapeTable(first, LoadFirst(model, skeleton, SecondAssignments(symbols, sizes)).Table);
         }
         finally
         {
@@ -45,9 +51,29 @@ public static class ShapeEvaluator
         }
     }
 
-    private static string Optimised(string skeleton) => skeleton + ".optimised";
+    /// <summary>A size that callers choose: its name, and where it stands first.</summary>
+    private readonly record struct Symbol(string Name, int Axis, int Rank)
+    {
+        public int[] Candidates => Rank >= 4 ? s_spatialSizes : s_otherSizes;
+    }
 
-    private static List<(string Name, int Axis, int Rank)> Build(OnnxModel model, string path)
+    private static IEnumerable<Dictionary<string, long>> FirstAssignments(List<Symbol> symbols) =>
+        from batch in s_batches
+        from attempt in Enumerable.Range(0, s_spatialSizes.Length)
+        select symbols.ToDictionary(s => s.Name, s => s.Axis == 0 ? batch : (long)s.Candidates[Math.Min(attempt, s.Candidates.Length - 1)]);
+
+    // Sizes that all differ from the first, so that what depends on any of them shows; where only one size is taken, another
+    // batch; at last the first assignment again.
+    private static IEnumerable<Dictionary<string, long>> SecondAssignments(List<Symbol> symbols, Dictionary<string, long> first) =>
+        (from attempt in Enumerable.Range(1, s_spatialSizes.Length - 1)
+         select symbols.ToDictionary(s => s.Name, s => s.Axis == 0 ? 3
+            : (long)s.Candidates[(Array.IndexOf(s.Candidates, (int)first[s.Name]) + attempt) % s.Candidates.Length]))
+        .Concat(
+            from batch in s_otherBatches
+            select symbols.ToDictionary(s => s.Name, s => s.Axis == 0 ? batch : first[s.Name]))
+        .Append(first);
+
+    private static List<Symbol> Build(OnnxModel model, string path)
     {
         ModelProto proto = model.Proto.Clone();
         GraphProto graph = proto.Graph;
@@ -85,7 +111,7 @@ public static class ShapeEvaluator
             throw new UnreadableModelException($"'{Path.GetFileName(model.Path)}' has no node that computes anything.");
 
         var constants = graph.Initializer.Select(i => i.Name).ToHashSet();
-        var symbols = new List<(string, int, int)>();
+        var symbols = new Dictionary<string, Symbol>();
         foreach (ValueInfoProto input in graph.Input.Where(i => !constants.Contains(i.Name)))
         {
             if (input.Type?.TensorType?.Shape is not { } shape)
@@ -98,9 +124,14 @@ public static class ShapeEvaluator
                     continue;
                 if (!dim.HasDimParam || dim.DimParam.Length == 0)
                     dim.DimParam = $"onnxmorph.{input.Name}.{axis}";
-                symbols.Add((dim.DimParam, axis, shape.Dim.Count));
+                symbols.TryAdd(dim.DimParam, new Symbol(dim.DimParam, axis, shape.Dim.Count));
             }
         }
+
+        // ONNX Runtime saves the inferred shapes only where it had something to change: a size to fill in.
+        ValueInfoProto filled = Declare(FilledIn, new TensorProto { DataType = (int)ElementType.Bool });
+        filled.Type.TensorType.Shape.Dim.Add(new TensorShapeProto.Types.Dimension { DimParam = FilledIn });
+        graph.Input.Add(filled);
 
         foreach (TensorProto tensor in proto.Tensors().Select(place => place.Tensor).Where(t => t.HasPayload))
         {
@@ -110,7 +141,7 @@ public static class ShapeEvaluator
 
         using FileStream file = File.Create(path);
         proto.WriteTo(file);
-        return symbols;
+        return [.. symbols.Values];
     }
 
     private static bool IsShapeLike(OnnxModel model, TensorProto tensor, HashSet<string> folded)
@@ -135,28 +166,19 @@ public static class ShapeEvaluator
         };
     }
 
-    // Tries sizes until the network loads, skipping those of `other`.
-    private static (Dictionary<string, (ElementType Type, long[]? Dims)> Values, Dictionary<string, long> Assignment) LoadFirst(
-        string skeleton, string name, List<(string Name, int Axis, int Rank)> symbols, Dictionary<string, long>? other)
+    // Tries sizes until the network loads.
+    private static (ShapeTable Table, Dictionary<string, long> Sizes) LoadFirst(
+        OnnxModel model, string skeleton, IEnumerable<Dictionary<string, long>> assignments)
     {
         UnreadableModelException? first = null;
-        int tries = symbols.Count == 0 ? 1 : s_spatialSizes.Length;
-        for (int attempt = 0; attempt < tries; attempt++)
+        var tried = new HashSet<string>();
+        foreach (Dictionary<string, long> sizes in assignments)
         {
-            var sizes = new Dictionary<string, long>();
-            foreach ((string symbol, int axis, int rank) in symbols)
-            {
-                int[] candidates = axis == 0 ? [] : rank >= 4 ? s_spatialSizes : s_otherSizes;
-                long size = axis == 0 ? 2 : candidates[Math.Min(attempt, candidates.Length - 1)];
-                // The second assignment differs in every size, so that what depends on any of them shows.
-                if (other is not null)
-                    size = axis == 0 ? 3 : candidates[(Array.IndexOf(candidates, (int)other[symbol]) + 1 + attempt) % candidates.Length];
-                sizes.TryAdd(symbol, size);
-            }
-
+            if (!tried.Add(string.Join(' ', sizes.Values)))
+                continue;
             try
             {
-                return (Load(skeleton, name, sizes, save: other is null), sizes);
+                return (Load(model, skeleton, sizes), sizes);
             }
             catch (UnreadableModelException e)
             {
@@ -164,52 +186,36 @@ public static class ShapeEvaluator
             }
         }
 
-        // One size is all that the network takes; only the batch can vary then, or nothing.
-        if (other is not null)
-        {
-            foreach (int batch in (int[])[3, 2])
-            {
-                var sizes = other.ToDictionary(x => x.Key, x => symbols.First(s => s.Name == x.Key).Axis == 0 ? batch : x.Value);
-                try
-                {
-                    return (Load(skeleton, name, sizes, save: false), sizes);
-                }
-                catch (UnreadableModelException)
-                {
-                    // The next candidate is the assignment that has loaded before.
-                }
-            }
-        }
-
         throw first!;
     }
 
-    private static Dictionary<string, (ElementType Type, long[]? Dims)> Load(
-        string skeleton, string name, Dictionary<string, long> sizes, bool save)
+    private static ShapeTable Load(OnnxModel model, string skeleton, Dictionary<string, long> sizes)
     {
-        using SessionOptions options = OrtRuntime.CreateOptions(
-            GraphOptimizationLevel.ORT_ENABLE_BASIC, 1, sizes, save ? Optimised(skeleton) : null);
-        using InferenceSession session = OrtRuntime.Load(skeleton, options);
+        string optimised = skeleton + ".optimised";
+        var dimensions = new Dictionary<string, long>(sizes) { [FilledIn] = 1 };
+        using (SessionOptions options = OrtRuntime.CreateOptions(GraphOptimizationLevel.ORT_ENABLE_BASIC, 1, dimensions, optimised))
+            OrtRuntime.Load(skeleton, options).Dispose();
+        OnnxModel folded = OnnxReader.Read(optimised);
         var values = new Dictionary<string, (ElementType, long[]?)>();
-        foreach ((string value, NodeMetadata metadata) in session.OutputMetadata.Concat(session.InputMetadata))
+        foreach (ValueInfoProto value in folded.Proto.Graph.Output.Concat(folded.Proto.Graph.Input))
         {
-            if (metadata.OnnxValueType != OnnxValueType.ONNX_TYPE_TENSOR)
-                values[value] = (ElementType.Undefined, null);
-            else
-            {
-                long[] dims = [.. metadata.Dimensions.Select((size, axis) =>
-                    size >= 0 ? size : sizes.GetValueOrDefault(metadata.SymbolicDimensions[axis], -1))];
-                values[value] = ((ElementType)(int)metadata.ElementDataType, dims.Contains(-1) ? null : dims);
-            }
+            ElementType type = value.Type?.TensorType is { } tensor ? (ElementType)tensor.ElemType : ElementType.Undefined;
+            values[value.Name] = (type, value.Type?.TensorType?.Shape is { } shape ? Dims(shape, sizes) : null);
         }
 
-        return values;
+        return new ShapeTable(values, Integers(folded, model));
     }
 
-    private static Dictionary<string, long[]> Integers(OnnxModel model, string optimised)
+    private static long[]? Dims(TensorShapeProto shape, Dictionary<string, long> sizes)
+    {
+        long[] dims = [.. shape.Dim.Select(dim => dim.HasDimValue ? dim.DimValue : sizes.GetValueOrDefault(dim.DimParam, -1))];
+        return dims.Contains(-1) ? null : dims;
+    }
+
+    private static Dictionary<string, long[]> Integers(OnnxModel folded, OnnxModel model)
     {
         var ints = new Dictionary<string, long[]>();
-        foreach ((OnnxModel from, TensorProto tensor, string name) in Tensors(OnnxReader.Read(optimised)).Concat(Tensors(model)))
+        foreach ((OnnxModel from, TensorProto tensor, string name) in Tensors(folded).Concat(Tensors(model)))
         {
             long count = tensor.Dims.Aggregate(1L, (product, size) => product * size);
             if ((ElementType)tensor.DataType is ElementType.Int64 or ElementType.Int32 && count <= MostIntegers)

@@ -9,18 +9,22 @@ namespace OnnxMorph.Shapes;
 public sealed class ShapeTable
 {
     private readonly Dictionary<string, (ElementType Type, long[]? Dims)> _values;
-    private readonly Dictionary<string, (ElementType Type, long[]? Dims)> _others;
     private readonly Dictionary<string, long[]> _ints;
 
-    internal ShapeTable(
-        Dictionary<string, (ElementType Type, long[]? Dims)> values,
-        Dictionary<string, (ElementType Type, long[]? Dims)> others,
-        Dictionary<string, long[]> ints)
+    /// <summary>Shapes at one assignment.</summary>
+    internal ShapeTable(Dictionary<string, (ElementType Type, long[]? Dims)> values, Dictionary<string, long[]> ints)
     {
         _values = values;
-        _others = others;
         _ints = ints;
     }
+
+    /// <summary>Shapes at two assignments; each is the other's other.</summary>
+    internal ShapeTable(ShapeTable first, ShapeTable second)
+        : this(first._values, first._ints) =>
+        Other = new ShapeTable(second._values, second._ints) { Other = this };
+
+    /// <summary>The same at the second assignment; null where callers choose no sizes.</summary>
+    public ShapeTable? Other { get; private init; }
 
     /// <summary>Sizes of a value; null where they depend on data, or the value is no tensor.</summary>
     public long[]? Dims(string value) => _values.TryGetValue(value, out var v) ? v.Dims : null;
@@ -33,11 +37,8 @@ public sealed class ShapeTable
 
     /// <summary>Whether the size of an axis depends on the sizes that callers choose.</summary>
     public bool IsSymbolic(string value, int axis) =>
-        Dims(value) is { } a && (!_others.TryGetValue(value, out var other) || other.Dims is not { } b || b.Length <= axis || a[axis] != b[axis]);
+        Other is not null && Dims(value) is { } a && (Other.Dims(value) is not { } b || b.Length <= axis || a[axis] != b[axis]);
 
     /// <summary>All values with known sizes.</summary>
     public IEnumerable<string> Values => _values.Keys;
-
-    /// <summary>Sizes at the second assignment.</summary>
-    internal long[]? OtherDims(string value) => _others.TryGetValue(value, out var v) ? v.Dims : null;
 }

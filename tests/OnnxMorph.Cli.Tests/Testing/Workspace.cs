@@ -8,6 +8,9 @@ internal sealed class Workspace : IDisposable
     /// <summary>The full path of a file in the folder.</summary>
     public string this[string name] => Path.Combine(_folder, name);
 
+    /// <summary>Whether anything is in the folder; unlike <see cref="Snapshot"/> safe while another process writes there.</summary>
+    public bool HasEntries => Directory.EnumerateFileSystemEntries(_folder, "*", new EnumerationOptions { AttributesToSkip = 0 }).Any();
+
     /// <summary>Everything in the folder, hidden files too, with the content of each file.</summary>
     public SortedDictionary<string, string> Snapshot() => new(
         Directory.EnumerateFileSystemEntries(_folder, "*", new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = 0 })

@@ -137,7 +137,9 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
         if (site.Weight is not null && site.Layer.BiasInput >= 0 && node.Input.Count > site.Layer.BiasInput && node.Input[site.Layer.BiasInput].Length > 0)
         {
             bias = node.Input[site.Layer.BiasInput];
-            if (site.Layer.BiasInput == node.Input.Count - 1)
+            if (NeedsBias(site))
+                node.Input[site.Layer.BiasInput] = layers.Zero(name, site);
+            else if (site.Layer.BiasInput == node.Input.Count - 1)
                 node.Input.RemoveAt(site.Layer.BiasInput);
             else
                 node.Input[site.Layer.BiasInput] = "";
@@ -150,6 +152,8 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
             NodeProto second = layers.Second(name, value, site, site.Weight is { } weight ? RotationSeed(weight, k) : null, k);
             if (k == 0 && bias is not null)
                 AddBias(second, node, bias, site.Layer);
+            else if (NeedsBias(site))
+                second.Input.Add(layers.Zero(name, site));
             second.Output.Add(k == 0 ? result : graph.NewName($"{result}_inner"));
             value = second.Output[0];
             chain.Add(second);
@@ -158,6 +162,9 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
         editor.InsertAfter(node, chain);
         return new Factorisation(name, site.Weight is null ? "identity" : "rotation", [name, .. chain.Select(c => c.Name)]);
     }
+
+    // A Gemm without a third operand exists from operator set 11 on.
+    private static bool NeedsBias(Site site) => site.Axes.Node.OpType == "Gemm" && site.Axes.Opset < 11;
 
     private static void AddBias(NodeProto second, NodeProto first, string bias, LinearLayer layer)
     {
@@ -194,6 +201,8 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
                 _weights[key] = name = editor.AddInitializer(hint, make());
             return name;
         }
+
+        public string Zero(string name, Site site) => Weight("zero", $"{name}_zero", () => new FilledWeight(site.Type, [1], Fill.Zero));
 
         public NodeProto Second(string name, string input, Site site, ulong? rotation, int k)
         {

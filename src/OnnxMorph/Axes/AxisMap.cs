@@ -167,6 +167,20 @@ public sealed class AxisMap : IEquatable<AxisMap>
     }
 
     /// <summary>
+    /// Whether maps of a tensor's axes (null is the identity) after <paramref name="first"/> are their compositions axis by axis.
+    /// Fresh indices that the second adds along an axis stand for values over the whole cross-section of the first's result; composed,
+    /// the first's maps of the other axes would act on them.
+    /// </summary>
+    public static bool CanCompose(IReadOnlyList<AxisMap?> first, IReadOnlyList<AxisMap?> second)
+    {
+        for (int fresh = 0; fresh < second.Count; fresh++)
+            for (int other = 0; other < second.Count; other++)
+                if (second[fresh] is { FreshSize: > 0 } && other != fresh && first[other] is { IsIdentity: false })
+                    return false;
+        return true;
+    }
+
+    /// <summary>
     /// The parts' maps one behind the other: a map of a concatenated axis. The fresh indices of the parts follow each other.
     /// </summary>
     public static AxisMap DirectSum(IReadOnlyList<AxisMap> parts)

@@ -33,6 +33,10 @@ public static class Certificate
         }
 
         json.WriteEndArray();
+        json.WriteStartArray("unstated");
+        foreach (string value in result.Unstated.Order(StringComparer.Ordinal))
+            json.WriteStringValue(value);
+        json.WriteEndArray();
         json.WriteStartArray("steps");
         foreach (StepReport step in result.Steps)
             WriteStep(json, step);

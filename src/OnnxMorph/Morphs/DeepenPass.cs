@@ -133,7 +133,9 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
         if (site.Weight is not null && site.Layer.BiasInput >= 0 && node.Input.Count > site.Layer.BiasInput && node.Input[site.Layer.BiasInput].Length > 0)
         {
             bias = node.Input[site.Layer.BiasInput];
-            if (site.Layer.BiasInput == node.Input.Count - 1)
+            if (NeedsBias(site))
+                node.Input[site.Layer.BiasInput] = layers.Zero(name, site);
+            else if (site.Layer.BiasInput == node.Input.Count - 1)
                 node.Input.RemoveAt(site.Layer.BiasInput);
             else
                 node.Input[site.Layer.BiasInput] = "";
@@ -149,6 +151,8 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
             NodeProto second = layers.Second(name, value, site, site.Weight is { } weight ? RotationSeed(weight, k) : null, k);
             if (k == 0 && bias is not null)
                 AddBias(second, node, bias, site.Layer);
+            else if (NeedsBias(site))
+                second.Input.Add(layers.Zero(name, site));
             second.Output.Add(k == 0 ? result : graph.NewName($"{result}_inner"));
             value = second.Output[0];
             chain.Add(second);
@@ -164,6 +168,9 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
         AxisExpression[] axes = site.Axes.Out(0);
         return [axes[site.Layer.OutputAxis].Size, .. Enumerable.Repeat(1L, axes.Length - 1 - site.Layer.OutputAxis)];
     }
+
+    // A Gemm without a third operand exists from operator set 11 on.
+    private static bool NeedsBias(Site site) => site.Axes.Node.OpType == "Gemm" && site.Axes.Opset < 11;
 
     private static void AddBias(NodeProto second, NodeProto first, string bias, LinearLayer layer)
     {
@@ -201,6 +208,8 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
                 _weights[key] = name = editor.AddInitializer(hint, make());
             return name;
         }
+
+        public string Zero(string name, Site site) => Weight("zero", $"{name}_zero", () => new FilledWeight(site.Type, [1], Fill.Zero));
 
         public NodeProto Second(string name, string input, Site site, ulong? rotation, int k)
         {

@@ -16,7 +16,12 @@ public sealed record MorphStep(string Name, Selector Selector, Func<AxisAnalysis
 /// <param name="Child">The child.</param>
 /// <param name="Steps">A report for each step.</param>
 /// <param name="Relations">For each value of the parent with a changed axis, its relation to the child over all steps.</param>
-public sealed record MorphResult(OnnxModel Child, IReadOnlyList<StepReport> Steps, IReadOnlyDictionary<string, AxisMap?[]> Relations);
+/// <param name="Unstated">
+/// Values that changed in a way that one map for each axis cannot say: channels of the child's own that a step added along one
+/// axis, beside copies that an earlier step made along another, are not copies of each other.
+/// </param>
+public sealed record MorphResult(
+    OnnxModel Child, IReadOnlyList<StepReport> Steps, IReadOnlyDictionary<string, AxisMap?[]> Relations, IReadOnlySet<string> Unstated);
 
 /// <summary>
 /// Carries out morph steps in order. Every step sees the graph that the one before left, analysed anew; its result is
@@ -39,6 +44,7 @@ public static class Morpher
         ShapeTable shapes = ShapeEvaluator.Evaluate(model);
         var reports = new List<StepReport>();
         var relations = new Dictionary<string, AxisMap?[]>();
+        var unstated = new HashSet<string>();
         var original = parent.Proto.Graph.Node.SelectMany(n => n.Output).ToHashSet();
         foreach (MorphStep step in steps)
         {
@@ -53,14 +59,20 @@ public static class Morpher
             }
 
             reports.Add(report);
-            foreach ((string value, AxisMap?[] maps) in report.Relations)
-                if (original.Contains(value))
-                    relations[value] = relations.TryGetValue(value, out AxisMap?[]? before)
-                        ? [.. maps.Select((map, axis) => map is null ? before[axis] : before[axis] is { } b ? map.After(b) : map)]
-                        : maps;
+            foreach ((string value, AxisMap?[] maps) in report.Relations.Where(r => original.Contains(r.Key)))
+            {
+                if (!relations.TryGetValue(value, out AxisMap?[]? before))
+                    relations[value] = maps;
+                else if (AxisMap.CanCompose(before, maps))
+                    relations[value] = [.. maps.Select((map, axis) => map is null ? before[axis] : before[axis] is { } b ? map.After(b) : map)];
+                else
+                    unstated.Add(value);
+            }
         }
 
-        return new MorphResult(model, reports, relations);
+        foreach (string value in unstated)
+            relations.Remove(value);
+        return new MorphResult(model, reports, relations, unstated);
     }
 
     private static (OnnxModel, ShapeTable, StepReport) Run(MorphStep step, OnnxModel model, ShapeTable shapes, CancellationToken cancellation)

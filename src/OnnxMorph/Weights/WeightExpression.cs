@@ -49,21 +49,14 @@ public abstract class WeightExpression
     }
 
     /// <summary>
-    /// Whether <paramref name="maps"/> after <paramref name="first"/> equal their fusion. Fresh indices that the second adds
-    /// along an axis hold draws over the whole cross-section of the first's result; fused, the first's maps of the
-    /// other axes would act on them. And one tensor has one fill.
+    /// Whether <paramref name="maps"/> after <paramref name="first"/> equal their fusion: the maps compose, and the tensor has
+    /// one fill.
     /// </summary>
     private static bool CanFuse(MappedWeight first, ImmutableArray<AxisMap?> maps, Fill fill)
     {
         if (!maps.Any(HasFresh))
             return true;
-        if (first.Maps.Any(HasFresh) && first.Fill != fill)
-            return false;
-        for (int fresh = 0; fresh < maps.Length; fresh++)
-            for (int other = 0; other < maps.Length; other++)
-                if (HasFresh(maps[fresh]) && other != fresh && first.Maps[other] is { IsIdentity: false })
-                    return false;
-        return true;
+        return (!first.Maps.Any(HasFresh) || first.Fill == fill) && AxisMap.CanCompose(first.Maps, maps);
     }
 
     private static bool HasFresh(AxisMap? map) => map is { FreshSize: > 0 };

@@ -75,7 +75,8 @@ internal static class Check
     /// <summary>Size of the channels that a layer was given.</summary>
     public static long Grown(MorphResult result, string node, long size, int step = 0)
     {
-        Change change = Assert.Single(result.Steps[step].Changes, c => c.Where.EndsWith($"'{node}'", StringComparison.Ordinal));
+        Change? change = result.Steps[step].Changes.SingleOrDefault(c => c.Where.EndsWith($"'{node}'", StringComparison.Ordinal));
+        Assert.True(change is not null, $"Step {step} left '{node}' alone: {string.Join(" | ", result.Steps[step].Refused)}");
         Assert.Equal(size, change.After);
         return change.After;
     }
@@ -187,9 +188,16 @@ internal static class Check
         {
             if (!child.TryGetValue(name, out Array? after))
                 continue;
+            if (result.Unstated.Contains(name))
+                continue;
             bool output = net.Proto.Graph.Output.Any(o => o.Name == name);
             if (result.Relations.TryGetValue(name, out AxisMap?[]? maps))
+            {
+                // Axes that mix channels with a size of the caller's are stated at the sizes that shapes were evaluated with.
+                if (net.Runs.Count > 0 && !output && maps.Where((map, axis) => map is not null && map.SourceSize != before.Shape[axis]).Any())
+                    continue;
                 Related(name, before, after, maps, tolerance);
+            }
             else if (output || (before.Type.IsScalable() && !weights.Contains(name)))
                 Related(name, before, after, new AxisMap?[before.Shape.Length], tolerance);
             else

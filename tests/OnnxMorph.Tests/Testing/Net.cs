@@ -79,6 +79,13 @@ internal sealed class Net
     /// <summary>An initializer with one number everywhere; a scalar unless a shape is given.</summary>
     public string Filled(double value, params long[] shape) => Add(Tensor(Name("c"), shape, () => value));
 
+    /// <summary>Given floats of single precision, such as the scales of a Resize.</summary>
+    public string Floats(params double[] values)
+    {
+        int next = 0;
+        return Add(Tensor(Name("f"), ElementType.Float32, [values.Length], () => values[next++]));
+    }
+
     public string Ints(params long[] values) => IntsOf([values.Length], values);
 
     public string Int(long value) => IntsOf([], [value]);

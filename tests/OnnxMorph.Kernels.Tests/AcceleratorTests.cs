@@ -12,14 +12,14 @@ namespace OnnxMorph.Kernels.Tests;
 
 public class AcceleratorTests
 {
-    private static readonly ElementFormat[] _floats = [ElementFormat.Float16, ElementFormat.BFloat16, ElementFormat.Float32, ElementFormat.Float64];
+    private static readonly ElementFormat[] s_floats = [ElementFormat.Float16, ElementFormat.BFloat16, ElementFormat.Float32, ElementFormat.Float64];
 
     [Fact]
     public void TheSimulatorGivesTheBitsOfTheProcessor()
     {
         using KernelDevice simulator = KernelDevices.OpenSimulator();
         Gen<MapCase> cases = Gen.OneOf(
-            MapCase.Any(Enum.GetValues<ElementFormat>(), pick: true), MapCase.Any(_floats, pick: false));
+            MapCase.Any(Enum.GetValues<ElementFormat>(), pick: true), MapCase.Any(s_floats, pick: false));
         cases.Where(c => c.OutputShape.Aggregate(1L, (a, b) => a * b) < 300).Sample(
             c => Assert.Equal(
                 c.Evaluate(KernelDevice.Simd, int.MaxValue, int.MaxValue), c.Evaluate(simulator, 7, int.MaxValue)),

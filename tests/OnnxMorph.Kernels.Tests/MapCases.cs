@@ -5,7 +5,7 @@ namespace OnnxMorph.Kernels.Tests;
 /// <summary>A random tensor with random maps, and its evaluation element by element straight from the definition.</summary>
 public sealed record MapCase(ElementFormat Format, long[] Shape, AxisTerms?[] Maps, KernelFill Fill, byte[] Source)
 {
-    private static readonly double[] _weights = [1, 1, 0.5, -1, 1.0 / 3, 0.7, 2];
+    private static readonly double[] s_weights = [1, 1, 0.5, -1, 1.0 / 3, 0.7, 2];
 
     internal TensorMap Plan => new(Format, Shape, Maps, Fill);
 
@@ -121,13 +121,13 @@ public sealed record MapCase(ElementFormat Format, long[] Shape, AxisTerms?[] Ma
             if (kind == 0 && !pick)
             {
                 for (int source = random.Next(3); source < size + fresh; source += 1 + random.Next(3))
-                    Add(source, _weights[random.Next(_weights.Length)]);
+                    Add(source, s_weights[random.Next(s_weights.Length)]);
             }
             else
             {
                 int source = kind switch { 1 => i + offset, 2 => i % size, 3 => random.Next(-1, size + fresh), _ => i * (size + fresh) / outputs };
                 if (source >= 0 && source < size + fresh)
-                    Add(source, pick ? 1 : _weights[random.Next(_weights.Length)]);
+                    Add(source, pick ? 1 : s_weights[random.Next(s_weights.Length)]);
             }
 
             starts.Add(sources.Count);

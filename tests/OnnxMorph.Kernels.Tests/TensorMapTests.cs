@@ -6,17 +6,17 @@ namespace OnnxMorph.Kernels.Tests;
 
 public class TensorMapTests
 {
-    private static readonly ElementFormat[] _all = Enum.GetValues<ElementFormat>();
-    private static readonly ElementFormat[] _floats = [ElementFormat.Float16, ElementFormat.BFloat16, ElementFormat.Float32, ElementFormat.Float64];
+    private static readonly ElementFormat[] s_all = Enum.GetValues<ElementFormat>();
+    private static readonly ElementFormat[] s_floats = [ElementFormat.Float16, ElementFormat.BFloat16, ElementFormat.Float32, ElementFormat.Float64];
 
     [Fact]
     public void PicksMoveTheBitsThatTheDefinitionNames() =>
-        MapCase.Any(_all, pick: true).Sample(
+        MapCase.Any(s_all, pick: true).Sample(
             c => Assert.Equal(c.ExpectedBytes(), c.Evaluate(KernelDevice.Simd, int.MaxValue, int.MaxValue)), iter: 2_000);
 
     [Fact]
     public void ScaledMapsAreTheSumsOfTheDefinition() =>
-        MapCase.Any(_floats, pick: false).Sample(
+        MapCase.Any(s_floats, pick: false).Sample(
             c =>
             {
                 double[] expected = c.Expected();
@@ -35,13 +35,13 @@ public class TensorMapTests
 
     [Fact]
     public void WindowsGiveTheBytesOfTheWhole() =>
-        MapCase.Any(_all, pick: true).Select(Gen.Int[1, 5], Gen.Int[1, 40]).Sample(
+        MapCase.Any(s_all, pick: true).Select(Gen.Int[1, 5], Gen.Int[1, 40]).Sample(
             (c, rows, columns) => Assert.Equal(c.Evaluate(KernelDevice.Simd, int.MaxValue, int.MaxValue), c.Evaluate(KernelDevice.Simd, rows, columns)),
             iter: 500);
 
     [Fact]
     public void WindowsOfScaledMapsGiveTheBytesOfTheWhole() =>
-        MapCase.Any(_floats, pick: false).Select(Gen.Int[1, 5], Gen.Int[1, 40]).Sample(
+        MapCase.Any(s_floats, pick: false).Select(Gen.Int[1, 5], Gen.Int[1, 40]).Sample(
             (c, rows, columns) => Assert.Equal(c.Evaluate(KernelDevice.Simd, int.MaxValue, int.MaxValue), c.Evaluate(KernelDevice.Simd, rows, columns)),
             iter: 500);
 

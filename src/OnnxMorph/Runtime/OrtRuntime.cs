@@ -11,7 +11,7 @@ namespace OnnxMorph.Runtime;
 /// </summary>
 public static partial class OrtRuntime
 {
-    private static readonly Lock _environmentLock = new();
+    private static readonly Lock s_environmentLock = new();
 
     /// <summary>
     /// Session options: sequential execution on the CPU, nothing logged, no memory arena and no memory pattern, so that
@@ -81,7 +81,7 @@ public static partial class OrtRuntime
     /// <summary>Sets the process-wide log level, which also governs messages that belong to no session.</summary>
     private static void Silence()
     {
-        lock (_environmentLock)
+        lock (s_environmentLock)
         {
             if (!OrtEnv.IsCreated)
             {

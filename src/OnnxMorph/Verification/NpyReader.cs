@@ -13,7 +13,7 @@ namespace OnnxMorph.Verification;
 /// </summary>
 internal static partial class NpyReader
 {
-    private static readonly byte[] _magic = [0x93, (byte)'N', (byte)'U', (byte)'M', (byte)'P', (byte)'Y'];
+    private static readonly byte[] s_magic = [0x93, (byte)'N', (byte)'U', (byte)'M', (byte)'P', (byte)'Y'];
 
     /// <summary>The arrays of an .npz archive in the archive's order, with their names.</summary>
     public static IReadOnlyList<(string Name, TensorData Data)> ReadArchive(string path)
@@ -55,7 +55,7 @@ internal static partial class NpyReader
     {
         Span<byte> start = stackalloc byte[8];
         stream.ReadExactly(start);
-        if (!start[..6].SequenceEqual(_magic))
+        if (!start[..6].SequenceEqual(s_magic))
             throw new UsageException($"'{name}' is no .npy array: its first bytes are wrong; write it with numpy.save.");
         int major = start[6];
         if (major is < 1 or > 3)

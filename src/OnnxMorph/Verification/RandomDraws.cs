@@ -23,11 +23,11 @@ internal sealed class RandomDraws
     private const int Ranges = 4;
 
     /// <summary>Batch and two other sizes; symbols that are no batch take the two in turn. Tiny ones show border bugs.</summary>
-    private static readonly (int Batch, int First, int Second)[] _sizes =
+    private static readonly (int Batch, int First, int Second)[] s_sizes =
         [(1, 1, 1), (2, 3, 2), (1, 5, 7), (3, 8, 8), (1, 16, 17), (2, 32, 32), (1, 33, 40), (1, 64, 64)];
 
     /// <summary>Tried only while fewer than four of the sizes above run.</summary>
-    private static readonly (int Batch, int First, int Second)[] _largerSizes =
+    private static readonly (int Batch, int First, int Second)[] s_largerSizes =
         [(1, 96, 128), (1, 224, 224), (2, 128, 128), (1, 256, 256), (1, 299, 299), (1, 320, 320), (1, 384, 384), (1, 512, 512), (1, 640, 640)];
 
     private const int EnoughSizes = 4;
@@ -82,16 +82,16 @@ internal sealed class RandomDraws
         {
             // Nothing but the batch varies: the first sizes' batches, or as many draws of one size.
             for (int i = 0; i < _effort.Draws; i++)
-                Try(_sizes[i], i, cancellation);
+                Try(s_sizes[i], i, cancellation);
         }
         else
         {
             // Spread over the list, so that few draws still see a tiny size and a larger one.
-            int[] picked = [.. Enumerable.Range(0, _effort.Draws).Select(i => i * (_sizes.Length - 1) / Math.Max(1, _effort.Draws - 1)).Distinct()];
+            int[] picked = [.. Enumerable.Range(0, _effort.Draws).Select(i => i * (s_sizes.Length - 1) / Math.Max(1, _effort.Draws - 1)).Distinct()];
             foreach (int i in picked)
-                Try(_sizes[i], i, cancellation);
-            for (int i = 0; i < _largerSizes.Length && _draws.Accepted.Count < Math.Min(EnoughSizes, _effort.Draws); i++)
-                Try(_largerSizes[i], _sizes.Length + i, cancellation);
+                Try(s_sizes[i], i, cancellation);
+            for (int i = 0; i < s_largerSizes.Length && _draws.Accepted.Count < Math.Min(EnoughSizes, _effort.Draws); i++)
+                Try(s_largerSizes[i], s_sizes.Length + i, cancellation);
         }
 
         if (_draws.Accepted.Count == 0)

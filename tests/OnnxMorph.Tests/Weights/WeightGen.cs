@@ -8,7 +8,7 @@ namespace OnnxMorph.Tests.Weights;
 /// <summary>Random axis maps and weight expressions.</summary>
 internal static class WeightGen
 {
-    private static readonly double[] _weights = [1, 0.5, -1, 1.0 / 3, 0.7];
+    private static readonly double[] s_weights = [1, 0.5, -1, 1.0 / 3, 0.7];
 
     public static readonly ElementType[] Scalable = [ElementType.Float32, ElementType.Float64, ElementType.Float16, ElementType.BFloat16];
 
@@ -34,7 +34,7 @@ internal static class WeightGen
         int extra = fresh && random.Next(3) == 0 ? random.Next(1, 4) : 0;
         var rows = new Tap[random.Next(1, 2 * size + 2)][];
         for (int i = 0; i < rows.Length; i++)
-            rows[i] = [.. Enumerable.Range(0, random.Next(0, 4)).Select(_ => new Tap(random.Next(size + extra), _weights[random.Next(_weights.Length)]))];
+            rows[i] = [.. Enumerable.Range(0, random.Next(0, 4)).Select(_ => new Tap(random.Next(size + extra), s_weights[random.Next(s_weights.Length)]))];
         return AxisMap.FromTaps(size, extra, rows);
     }
 

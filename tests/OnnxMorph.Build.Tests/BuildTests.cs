@@ -110,8 +110,8 @@ public sealed class BuildTests : IDisposable
     private async Task<(int Exit, string Output)> Run(params string[] args)
     {
         bool build = args[0] is "build" or "clean" or "msbuild";
-        // Nodes that outlive the build would hold the task's assembly and this process's output.
-        string[] quiet = build ? ["-nologo", "-v:minimal", "-nodeReuse:false"] : [];
+        // Servers that outlive the build would hold the task's assembly and this process's output.
+        string[] quiet = build ? ["-nologo", "-v:minimal", "-nodeReuse:false", "-p:UseSharedCompilation=false"] : [];
         using Process process = Process.Start(new ProcessStartInfo("dotnet", [.. args, .. quiet])
         {
             WorkingDirectory = _folder.FullName,

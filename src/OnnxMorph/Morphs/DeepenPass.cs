@@ -67,11 +67,12 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
                 editor.Replace(weight!, Rotated(analysis, shared.First(), weight!));
             var layers = new Inserted(analysis.Graph, editor);
             foreach (Site site in shared)
+            {
+                report.Changes.Add(new Change(ModelGraph.Describe(site.Axes.Node), "layers", 1, 1 + count));
                 report.Factorisations.Add(Insert(analysis.Graph, editor, layers, rotate ? site : site with { Weight = null }));
+            }
         }
 
-        foreach (Factorisation factorisation in report.Factorisations)
-            report.Changes.Add(new Change(factorisation.Node, "layers", 1, 1 + count));
         editor.Commit();
         return report;
     }

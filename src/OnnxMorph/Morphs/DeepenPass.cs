@@ -51,13 +51,10 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
             method == DeepenMethod.ClosedForm ? Exactness.Rounding : Exactness.BitExact);
         var editor = new GraphEditor(analysis.Graph);
         var sites = new List<Site>();
-        for (int n = 0; n < analysis.Graph.Nodes.Count; n++)
+        foreach ((NodeAxes axes, LinearLayer layer) in selector.Layers(analysis, report))
         {
-            NodeProto node = analysis.Graph.Nodes[n];
-            if (!selector.Matches(node) || analysis.Node(n) is not { Layer: { } layer } axes)
-                continue;
             if (Refusal(analysis, axes, layer) is { } why)
-                report.Refused.Add(new Pin(ModelGraph.Describe(node), why));
+                report.Refused.Add(axes.Reason(why));
             else
                 sites.Add(FindWeight(analysis, axes, layer));
         }
@@ -71,11 +68,12 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
                 editor.Replace(weight!, Rotated(analysis, shared.First(), weight!));
             var layers = new Inserted(analysis.Graph, editor);
             foreach (Site site in shared)
+            {
+                report.Changes.Add(new Change(ModelGraph.Describe(site.Axes.Node), "layers", 1, 1 + count));
                 report.Factorisations.Add(Insert(analysis.Graph, editor, layers, rotate ? site : site with { Weight = null }));
+            }
         }
 
-        foreach (Factorisation factorisation in report.Factorisations)
-            report.Changes.Add(new Change(factorisation.Node, "layers", 1, 1 + count));
         editor.Commit();
         return report;
     }
@@ -103,7 +101,7 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
         int axis = layer.WeightOutputAxis;
         while (analysis.Graph.ConstantOf(value) is null)
         {
-            if (analysis.Graph.Producer(value) is not { } producer || analysis.Graph.Uses(value).Count != 1
+            if (analysis.Graph.Producer(value) is not { } producer || analysis.Graph.Uses(value).Count != 1 || analysis.Graph.IsReadElsewhere(value)
                 || analysis.Graph.Nodes[producer] is not { OpType: "Transpose" } transpose || analysis.Node(producer) is not { } moved)
                 return none;
             axis = moved.IntList("perm") is { } order ? (int)order[axis] : moved.Rank(0) - 1 - axis;

@@ -48,14 +48,8 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
     {
         AxisSolver solver = analysis.Solver;
         var chosen = new Dictionary<Space, long>();
-        var layers = new List<(NodeProto Node, AxisExpression Axis)>();
-        for (int n = 0; n < analysis.Graph.Nodes.Count; n++)
-        {
-            NodeProto node = analysis.Graph.Nodes[n];
-            if (selector.Matches(node) && analysis.Node(n) is { Layer: { } layer } axes)
-                layers.Add((node, axes.Out(0)[layer.OutputAxis]));
-        }
-
+        List<(NodeProto Node, AxisExpression Axis)> layers =
+            [.. selector.Layers(analysis, report).Select(l => (l.Axes.Node, l.Axes.Out(0)[l.Layer.OutputAxis]))];
         foreach ((NodeProto node, AxisExpression axis) in layers)
         {
             long target = size.Apply(axis.Size);

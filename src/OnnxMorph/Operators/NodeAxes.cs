@@ -37,6 +37,9 @@ public sealed class NodeAxes
     /// <summary>The node as a linear layer; null where it is none, or its sizes are not known.</summary>
     public LinearLayer? Layer { get; internal set; }
 
+    /// <summary>Why the node's rule was not asked; null where it was.</summary>
+    public Pin? Unknown { get; internal set; }
+
     /// <summary>The solver that all nodes share.</summary>
     public AxisSolver Solver => _analysis.Solver;
 

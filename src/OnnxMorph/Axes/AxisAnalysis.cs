@@ -133,7 +133,7 @@ public sealed class AxisAnalysis
         }
         else
         {
-            Pin reason = axes.Reason(
+            Pin reason = axes.Unknown = axes.Reason(
                 rule is null ? "its operator has no rule"
                 : node.Attribute.Any(a => a.G is not null) ? "it runs a subgraph"
                 : "ONNX Runtime does not know its shapes");

@@ -23,8 +23,8 @@ public sealed class ActivationPass(Selector selector)
         for (int n = 0; n < graph.Nodes.Count; n++)
         {
             NodeProto node = graph.Nodes[n];
-            bool relu = node.OpType is "Relu" or "LeakyRelu";
-            if (!ModelGraph.IsStandard(node) || !(relu || ParametricActivation.Mixed.Contains(node.OpType)) || !selector.Matches(node))
+            bool relu = node.OpType is "Relu" or "LeakyRelu" && ModelGraph.IsStandard(node);
+            if (!(relu || ParametricActivation.IsMixed(node)) || !selector.Matches(node))
                 continue;
             ElementType type = analysis.Shapes.Type(node.Output[0]);
             if (analysis.Node(n) is not { } axes || !axes.HasOutput(0) || !type.IsScalable())

@@ -47,13 +47,10 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
             method == DeepenMethod.ClosedForm ? Exactness.Rounding : Exactness.BitExact);
         var editor = new GraphEditor(analysis.Graph);
         var sites = new List<Site>();
-        for (int n = 0; n < analysis.Graph.Nodes.Count; n++)
+        foreach ((NodeAxes axes, LinearLayer layer) in selector.Layers(analysis, report))
         {
-            NodeProto node = analysis.Graph.Nodes[n];
-            if (!selector.Matches(node) || analysis.Node(n) is not { Layer: { } layer } axes)
-                continue;
             if (Refusal(analysis, axes, layer) is { } why)
-                report.Refused.Add(new Pin(ModelGraph.Describe(node), why));
+                report.Refused.Add(axes.Reason(why));
             else
                 sites.Add(FindWeight(analysis, axes, layer));
         }
@@ -100,7 +97,7 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
         int axis = layer.WeightOutputAxis;
         while (analysis.Graph.ConstantOf(value) is null)
         {
-            if (analysis.Graph.Producer(value) is not { } producer || analysis.Graph.Uses(value).Count != 1
+            if (analysis.Graph.Producer(value) is not { } producer || analysis.Graph.Uses(value).Count != 1 || analysis.Graph.IsReadElsewhere(value)
                 || analysis.Graph.Nodes[producer] is not { OpType: "Transpose" } transpose || analysis.Node(producer) is not { } moved)
                 return none;
             axis = moved.IntList("perm") is { } order ? (int)order[axis] : moved.Rank(0) - 1 - axis;
@@ -187,7 +184,7 @@ public sealed class DeepenPass(Selector selector, int count, DeepenMethod method
         for (int steps = 0; steps < 8; steps++)
         {
             var readers = graph.Uses(value).Select(u => graph.Nodes[u.Node]).ToList();
-            if (readers.FirstOrDefault(r => ParametricActivation.Mixed.Contains(r.OpType) && ModelGraph.IsStandard(r)) is { } found)
+            if (readers.FirstOrDefault(r => ParametricActivation.IsMixed(r)) is { } found)
                 return found;
             if (readers.FirstOrDefault(r => s_passedOver.Contains(r.OpType)) is not { } next)
                 return null;

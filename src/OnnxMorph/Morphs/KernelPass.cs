@@ -20,11 +20,9 @@ public sealed class KernelPass(Selector selector, SizeRequest size)
         ModelGraph graph = analysis.Graph;
         var editor = new GraphEditor(graph);
         var grown = new Dictionary<Constant, (AxisMap?[] Maps, List<Use> Uses)>();
-        for (int n = 0; n < graph.Nodes.Count; n++)
+        foreach ((NodeAxes axes, LinearLayer layer) in selector.Layers(analysis, report).Where(l => l.Layer.SpatialAxes > 0))
         {
-            NodeProto node = graph.Nodes[n];
-            if (!selector.Matches(node) || analysis.Node(n) is not { Layer: { SpatialAxes: > 0 } layer } axes)
-                continue;
+            NodeProto node = axes.Node;
             if (Grow(graph, axes, layer, out AxisMap?[] maps) is { } why)
             {
                 report.Refused.Add(new Pin(ModelGraph.Describe(node), why));
@@ -35,7 +33,7 @@ public sealed class KernelPass(Selector selector, SizeRequest size)
             // Readers of one weight ask for the same size, so they get the same maps.
             if (!grown.TryGetValue(constant, out var wanted))
                 grown[constant] = wanted = (maps, []);
-            wanted.Uses.Add(new Use(n, layer.WeightInput));
+            wanted.Uses.Add(new Use(axes.Index, layer.WeightInput));
             AxisMap[] spatial = [.. maps.Skip(2).Select(m => m!)];
             report.Kernels.Add(new KernelPadding(ModelGraph.NameOf(node), [.. spatial.Select(Before)], [.. spatial.Select(m => m.Size - m.SourceSize - Before(m))]));
             report.Changes.Add(new Change(ModelGraph.Describe(node), "taps",

@@ -11,11 +11,15 @@ namespace OnnxMorph.Morphs;
 /// </summary>
 internal static class ParametricActivation
 {
-    /// <summary>Activations of one node that are written as a mixture with the identity.</summary>
-    public static IReadOnlySet<string> Mixed { get; } = new HashSet<string>
-    {
+    private static readonly HashSet<string> s_mixed =
+    [
         "Celu", "Elu", "Gelu", "HardSigmoid", "HardSwish", "Mish", "Selu", "Sigmoid", "Softplus", "Softsign", "Swish", "Tanh",
-    };
+        "com.microsoft:Gelu", "com.microsoft:QuickGelu",
+    ];
+
+    /// <summary>Whether a node is an activation that is written as a mixture with the identity.</summary>
+    public static bool IsMixed(NodeProto node) =>
+        s_mixed.Contains(ModelGraph.IsStandard(node) ? node.OpType : $"{node.Domain}:{node.OpType}");
 
     /// <summary>
     /// Adds the nodes of φₐ to <paramref name="chain"/> and gives the value that they make.
@@ -24,7 +28,7 @@ internal static class ParametricActivation
     /// <param name="graph">Gives names.</param>
     /// <param name="name">What names are derived from.</param>
     /// <param name="input">The value that φₐ is applied to.</param>
-    /// <param name="activation">The node whose φ it is, one of <see cref="Mixed"/>; null for the ReLU family.</param>
+    /// <param name="activation">The node whose φ it is, one that <see cref="IsMixed"/>; null for the ReLU family.</param>
     /// <param name="shape">Shape of a, which broadcasts against the input.</param>
     /// <param name="type">Element type of the input.</param>
     /// <param name="linearShare">Where a starts; for the ReLU family the slope itself.</param>
@@ -47,6 +51,8 @@ internal static class ParametricActivation
             var node = new NodeProto { OpType = op, Name = graph.NewName(hint) };
             node.Input.AddRange(inputs);
             node.Attribute.AddRange(like?.Attribute.Select(a => a.Clone()) ?? []);
+            if (like is { HasDomain: true })
+                node.Domain = like.Domain;
             node.Output.Add(graph.NewName($"{hint}_output"));
             chain.Add(node);
             return node.Output[0];

@@ -1,6 +1,8 @@
 using System.IO.Enumeration;
+using OnnxMorph.Axes;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
+using OnnxMorph.Operators;
 
 namespace OnnxMorph.Morphs;
 
@@ -38,6 +40,28 @@ public sealed class Selector
     /// <summary>Whether the selector names a node; a node's own name names it, whatever characters it has.</summary>
     public bool Matches(NodeProto node) => _pattern == ModelGraph.NameOf(node) ||
         FileSystemName.MatchesSimpleExpression(_pattern, ModelGraph.NameOf(node), ignoreCase: false);
+
+    /// <summary>
+    /// The nodes that the selector names, in execution order. Layers with weights whose shapes nobody knows are reported as
+    /// refused.
+    /// </summary>
+    internal IEnumerable<NodeAxes> Nodes(AxisAnalysis analysis, StepReport report)
+    {
+        for (int n = 0; n < analysis.Graph.Nodes.Count; n++)
+        {
+            NodeProto node = analysis.Graph.Nodes[n];
+            if (!Matches(node) || analysis.Node(n) is not { } axes)
+                continue;
+            if (axes.Unknown is null)
+                yield return axes;
+            else if (OperatorRules.For(node) is { HasWeights: true })
+                report.Refused.Add(axes.Unknown);
+        }
+    }
+
+    /// <summary>The linear layers among <see cref="Nodes"/>.</summary>
+    internal IEnumerable<(NodeAxes Axes, LinearLayer Layer)> Layers(AxisAnalysis analysis, StepReport report) =>
+        Nodes(analysis, report).Where(axes => axes.Layer is not null).Select(axes => (axes, axes.Layer!));
 
     /// <inheritdoc/>
     public override string ToString() => Text;

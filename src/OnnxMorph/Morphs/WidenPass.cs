@@ -46,14 +46,8 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
     {
         AxisSolver solver = analysis.Solver;
         var chosen = new Dictionary<Space, long>();
-        var layers = new List<(NodeProto Node, AxisExpression Axis)>();
-        for (int n = 0; n < analysis.Graph.Nodes.Count; n++)
-        {
-            NodeProto node = analysis.Graph.Nodes[n];
-            if (selector.Matches(node) && analysis.Node(n) is { Produced: { } produced })
-                layers.Add((node, solver.Resolve(produced)));
-        }
-
+        List<(NodeProto Node, AxisExpression Axis)> layers =
+            [.. selector.Nodes(analysis, report).Where(n => n.Produced is not null).Select(n => (n.Node, solver.Resolve(n.Produced!)))];
         foreach ((NodeProto node, AxisExpression axis) in layers)
         {
             long target = size.Apply(axis.Size);

@@ -9,6 +9,8 @@ internal sealed class ConvolutionRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Conv", "com.microsoft:FusedConv"];
 
+    public override bool HasWeights => true;
+
     public override void Tie(NodeAxes node)
     {
         long groups = node.Int("group", 1);
@@ -75,6 +77,8 @@ internal sealed class TransposedConvolutionRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["ConvTranspose"];
 
+    public override bool HasWeights => true;
+
     public override void Tie(NodeAxes node)
     {
         long groups = node.Int("group", 1);
@@ -118,6 +122,8 @@ internal sealed class TransposedConvolutionRule : OperatorRule
 internal sealed class MatMulRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["MatMul"];
+
+    public override bool HasWeights => true;
 
     public override void Tie(NodeAxes node)
     {
@@ -171,6 +177,8 @@ internal sealed class MatMulRule : OperatorRule
 internal sealed class GemmRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Gemm"];
+
+    public override bool HasWeights => true;
 
     public override void Tie(NodeAxes node)
     {

@@ -40,6 +40,9 @@ public sealed class NodeAxes
     /// <summary>The axis that the node makes out of its weights; null where it makes none, or its sizes are not known.</summary>
     public AxisExpression? Produced { get; internal set; }
 
+    /// <summary>Why the node's rule was not asked; null where it was.</summary>
+    public Pin? Unknown { get; internal set; }
+
     /// <summary>The solver that all nodes share.</summary>
     public AxisSolver Solver => _analysis.Solver;
 

@@ -48,6 +48,9 @@ public abstract class OperatorRule
     {
     }
 
+    /// <summary>Whether the operators are layers with weights, in most of their uses.</summary>
+    public virtual bool HasWeights => false;
+
     /// <summary>The node as a linear layer, or null where it is none.</summary>
     public virtual LinearLayer? AsLinear(NodeAxes node) => null;
 

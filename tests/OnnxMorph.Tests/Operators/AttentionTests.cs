@@ -11,7 +11,7 @@ public sealed class AttentionTests
 
     private static Net Tokens(int opset = 17, int ir = 8) => new(opset: opset, ir: ir) { Runs = { new() { ["N"] = 2, ["T"] = 5 }, new() { ["N"] = 1, ["T"] = 1 } } };
 
-    private static string Fused(Net net, string op, string[] inputs, object? attributes = null, string name = "", string domain = Runtime)
+    private static string Fused(Net net, string op, string[] inputs, object? attributes = null, string? name = null, string domain = Runtime)
     {
         string result = net.Op(op, inputs, attributes, name: name);
         net.Last.Domain = domain;

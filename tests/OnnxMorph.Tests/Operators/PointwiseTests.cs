@@ -1,3 +1,4 @@
+using OnnxMorph.Morphs;
 using OnnxMorph.Tests.Testing;
 using OnnxMorph.Weights;
 using Xunit;
@@ -111,7 +112,7 @@ public class PointwiseTests
         string x = net.Input("x", 2, 3);
         string y = net.Op("Div", [net.Linear(x, 3, 4, "a"), net.Op("Sqrt", [net.Positive(4)])]);
         net.Output(net.Linear(y, 4, 2, "b"));
-        var result = Check.Morph(net, Check.Widen("a", "6", OnnxMorph.Morphs.WidenMethod.Replicate), Check.Widen("a", "8", OnnxMorph.Morphs.WidenMethod.Zero));
+        var result = Check.Morph(net, Check.Widen("a", "6", WidenMethod.Replicate), Check.Widen("a", "8", WidenMethod.Zero));
         Check.Grown(result, "a", 6);
     }
 

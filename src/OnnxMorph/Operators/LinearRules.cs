@@ -54,7 +54,10 @@ internal sealed class ConvolutionRule : OperatorRule
         node.SetOut(0, result);
     }
 
-    public override void Patch(NodePatch patch)
+    public override void Patch(NodePatch patch) => PatchGroups(patch);
+
+    /// <summary>Sets the number of groups where the outer part of the input's channels, which stands for them, changes.</summary>
+    internal static void PatchGroups(NodePatch patch)
     {
         NodeAxes node = patch.Axes;
         long groups = node.Int("group", 1);
@@ -104,13 +107,7 @@ internal sealed class TransposedConvolutionRule : OperatorRule
         ConvolutionRule.TieRest(node, 1, result);
     }
 
-    public override void Patch(NodePatch patch)
-    {
-        NodeAxes node = patch.Axes;
-        long groups = node.Int("group", 1);
-        if (groups > 1 && node.Solver.Factor(node.In(0, 1), groups, node.Reason("")) is { } channels)
-            patch.SetInt("group", patch.NewSize(channels.Outer));
-    }
+    public override void Patch(NodePatch patch) => ConvolutionRule.PatchGroups(patch);
 
     public override LinearLayer? AsLinear(NodeAxes node) =>
         !node.IsWeight(1) ? null : new LinearLayer(1, 2, 1, 1, node.Rank(1) - 2, node.Int("group", 1), true);

@@ -12,22 +12,11 @@ namespace OnnxMorph.Cli.Commands;
 /// <summary><c>onnxmorph morph MODEL -o OUT</c>: a wider, deeper child with larger kernels that computes the same.</summary>
 internal static class MorphCommand
 {
-    private const string WidenOption = "--widen", DeepenOption = "--deepen", KernelOption = "--kernel", ActivationOption = "--activation";
-
     public static Command Create()
     {
         var model = new Argument<string>("MODEL") { Description = "The parent's ONNX file." };
         var output = new Option<string>("--output", "-o") { Description = "The child's file.", HelpName = "OUT", Required = true };
-        Option<string[]> widen = Step(WidenOption, "SELECTOR=SIZE",
-            "Widen the output channels of layers, such as '*=x1.5', 'conv*=96' or '/stem/*=+8'. May be given several times.");
-        Option<string[]> deepen = Step(DeepenOption, "SELECTOR[=COUNT]",
-            "Put COUNT new layers (1 by default) behind each layer, such as '*' or '/layer3/*=2'. May be given several times.");
-        Option<string[]> kernel = Step(KernelOption, "SELECTOR=SIZE",
-            "Grow convolution kernels, such as '*=+2' or 'conv1=9'. May be given several times.");
-        Option<string[]> activation = Step(ActivationOption, "SELECTOR",
-            "Give activations a trainable share of the identity that starts at none, such as '*' or 'relu1'. May be given several times.");
-        Option<string> widenMethod = Method("--widen-method", "What new channels are: copies that share their readers' weights (replicate), random ones that are read with zeros (zero), or random pairs that cancel (opposed).", StepSpec.WidenMethods);
-        Option<string> deepenMethod = Method("--deepen-method", "How a layer becomes two: by factoring its weights (closed-form), or by an identity behind it (identity).", StepSpec.DeepenMethods);
+        List<(StepKind Kind, Option<string[]> Steps, List<(string Name, Option<string?> Option)> Options)> kinds = [.. StepKinds.All.Select(Options)];
         var recipe = new Option<string?>("--recipe") { Description = "Take the steps from a YAML file (docs/recipe.schema.json).", HelpName = "FILE" };
         var certificate = new Option<string?>("--certificate") { Description = "Write how each value of the child follows from the parent's, as JSON, to FILE.", HelpName = "FILE" };
         var noVerify = new Option<bool>("--no-verify") { Description = "Write the child without comparing it with the parent." };
@@ -37,13 +26,18 @@ internal static class MorphCommand
         Option<bool> force = CommonOptions.Force(), json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
         var command = new Command("morph", "Widens, deepens and grows the kernels of a trained model and keeps what it computes. Steps run in the order given.")
         {
-            model, output, widen, deepen, kernel, activation, recipe, widenMethod, deepenMethod, certificate, noVerify, inputs, seed, device, force, json, quiet,
+            model, output,
         };
+        foreach (var kind in kinds)
+            foreach (Option option in kind.Options.Select(o => o.Option).Prepend<Option>(kind.Steps))
+                command.Options.Add(option);
+        foreach (Option option in new Option[] { recipe, certificate, noVerify, inputs, seed, device, force, json, quiet })
+            command.Options.Add(option);
         command.SetAction((parsed, cancellation) =>
         {
             var terminal = new Terminal(parsed.InvocationConfiguration, parsed.GetValue(json), parsed.GetValue(quiet));
             ulong seedValue = parsed.GetValue(seed);
-            Recipe steps = Steps(parsed, parsed.GetRequiredValue(widenMethod), parsed.GetRequiredValue(deepenMethod));
+            Recipe steps = Steps(parsed, kinds.ToDictionary(k => k.Steps.Name, k => (k.Kind, Given(parsed, k.Options))));
             if (parsed.GetValue(recipe) is { } file)
             {
                 if (steps.Steps.Count > 0)
@@ -77,49 +71,63 @@ internal static class MorphCommand
         return command;
     }
 
-    private static Option<string[]> Step(string name, string form, string description) =>
-        new(name) { Description = description, HelpName = form, AllowMultipleArgumentsPerToken = false };
-
-    private static Option<string> Method(string name, string description, IReadOnlyList<string> choices)
+    // --KIND for the steps, and --KIND-NAME for each option beside the one behind SELECTOR=, which then holds for all steps of the kind.
+    private static (StepKind, Option<string[]>, List<(string, Option<string?>)>) Options(StepKind kind)
     {
-        var option = new Option<string>(name) { Description = description, HelpName = "METHOD", DefaultValueFactory = _ => choices[0] };
-        return option.AcceptOnlyFromAmong([.. choices]);
+        string form = kind.Main switch
+        {
+            null => "SELECTOR",
+            { Required: true } main => $"SELECTOR={main.Name.ToUpperInvariant()}",
+            { } main => $"SELECTOR[={main.Name.ToUpperInvariant()}]",
+        };
+        var steps = new Option<string[]>($"--{kind.Name}")
+        {
+            Description = $"{kind.Description.TrimEnd('.')}, such as {kind.Examples}. May be given several times.",
+            HelpName = form,
+            AllowMultipleArgumentsPerToken = false,
+        };
+        var options = new List<(string, Option<string?>)>();
+        foreach (StepOption option in kind.Options.Where(o => o != kind.Main))
+        {
+            bool choice = option.Form == OptionForm.Choice;
+            var added = new Option<string?>($"--{kind.Name}-{option.Name}")
+            {
+                Description = option.Description + (choice ? $" {char.ToUpperInvariant(option.Choices[0][0])}{option.Choices[0][1..]} by default." : ""),
+                HelpName = option.Name.ToUpperInvariant(),
+            };
+            if (choice)
+                added.AcceptOnlyFromAmong([.. option.Choices]);
+            options.Add((option.Name, added));
+        }
+
+        return (kind, steps, options);
     }
 
+    private static List<(string Name, string Value)> Given(ParseResult parsed, List<(string Name, Option<string?> Option)> options) =>
+        [.. from option in options
+            where parsed.GetValue(option.Option) is not null
+            select (option.Name, parsed.GetValue(option.Option)!)];
+
     // Steps run in the order in which they were written, which only the tokens tell.
-    private static Recipe Steps(ParseResult parsed, string widenMethod, string deepenMethod)
+    private static Recipe Steps(ParseResult parsed, Dictionary<string, (StepKind Kind, List<(string Name, string Value)> Options)> kinds)
     {
         var steps = new List<StepSpec>();
         for (int i = 0; i + 1 < parsed.Tokens.Count; i++)
         {
-            if (parsed.Tokens[i].Type != TokenType.Option)
+            if (parsed.Tokens[i].Type != TokenType.Option || !kinds.TryGetValue(parsed.Tokens[i].Value, out var given))
                 continue;
-            string option = parsed.Tokens[i].Value, value = parsed.Tokens[i + 1].Value;
-            int equals = value.LastIndexOf('=');
-            (string selector, string? size) = equals > 0 ? (value[..equals], value[(equals + 1)..]) : (value, null);
-            switch (option)
-            {
-                case WidenOption or KernelOption when size is null:
-                    throw new UsageException($"{option} '{value}' names no size: write SELECTOR=SIZE, such as '*=x1.5'.");
-                case WidenOption:
-                    Add("widen", selector, ("size", size), ("method", widenMethod));
-                    break;
-                case KernelOption:
-                    Add("kernel", selector, ("size", size));
-                    break;
-                case ActivationOption:
-                    Add("activation", value);
-                    break;
-                case DeepenOption:
-                    Add("deepen", selector, ("count", size ?? "1"), ("method", deepenMethod));
-                    break;
-            }
+            (StepKind kind, var options) = given;
+            string value = parsed.Tokens[i + 1].Value;
+            int equals = kind.Main is null ? -1 : value.LastIndexOf('=');
+            if (kind.Main is { Required: true } missing && equals <= 0)
+                throw new UsageException($"--{kind.Name} '{value}' names no {missing.Name}: write SELECTOR={missing.Name.ToUpperInvariant()}, such as {kind.Examples}.");
+            var named = options.ToDictionary(o => o.Name, o => o.Value);
+            if (equals > 0)
+                named[kind.Main!.Name] = value[(equals + 1)..];
+            steps.Add(new StepSpec(kind.Name, equals > 0 ? value[..equals] : value, named));
         }
 
         return new Recipe(steps);
-
-        void Add(string kind, string selector, params IEnumerable<(string Name, string? Value)> options) =>
-            steps.Add(new StepSpec(kind, selector, options.ToDictionary(o => o.Name, o => o.Value!)));
     }
 
     private static void Print(Terminal terminal, MorphReport report)

@@ -107,11 +107,11 @@ public sealed record Recipe(IReadOnlyList<StepSpec> Steps, ulong? Seed = null)
 
     private static StepSpec Step(YamlNode node, string name)
     {
-        YamlMappingNode mapping = Mapping(node, name, $"a step is a mapping that begins with {string.Join(", ", StepSpec.Kinds.Keys)}");
+        YamlMappingNode mapping = Mapping(node, name, $"a step is a mapping that begins with {string.Join(", ", StepKinds.All.Select(k => k.Name))}");
         var entries = mapping.Children.Select(entry => (Key: Scalar(entry.Key, name), entry.Value)).ToList();
-        (string kind, YamlNode selector) = entries.FirstOrDefault(e => StepSpec.Kinds.ContainsKey(e.Key));
+        (string kind, YamlNode selector) = entries.FirstOrDefault(e => StepKinds.All.Any(k => k.Name == e.Key));
         if (kind is null)
-            throw Wrong(node, name, $"'{entries.FirstOrDefault().Key}' is no kind of step: write {string.Join(", ", StepSpec.Kinds.Keys)}");
+            throw Wrong(node, name, $"'{entries.FirstOrDefault().Key}' is no kind of step: write {string.Join(", ", StepKinds.All.Select(k => k.Name))}");
         var options = entries.Where(e => e.Key != kind).ToDictionary(e => e.Key, e => Scalar(e.Value, name));
         var step = new StepSpec(kind, Scalar(selector, name), options);
         try

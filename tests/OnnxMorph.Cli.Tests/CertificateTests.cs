@@ -36,7 +36,7 @@ public sealed class CertificateTests : IDisposable
         await Command.Succeed(["morph", parentFile, "-o", childFile, "--certificate", certificateFile, .. steps]);
         JsonElement certificate = JsonDocument.Parse(File.ReadAllText(certificateFile)).RootElement;
         Assert.Equal("onnxmorph-certificate", certificate.GetProperty("format").GetString());
-        Assert.Equal(1, certificate.GetProperty("version").GetInt32());
+        Assert.Equal(2, certificate.GetProperty("version").GetInt32());
         Assert.Equal(steps.Count(s => s is "--widen" or "--deepen" or "--kernel"), certificate.GetProperty("steps").GetArrayLength());
 
         Dictionary<string, Value> parent = OnnxFile.RunExposed(parentFile, Digits.First(3)), child = OnnxFile.RunExposed(childFile, Digits.First(3));

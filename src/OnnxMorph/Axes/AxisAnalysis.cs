@@ -84,7 +84,9 @@ public sealed class AxisAnalysis
                 PinAll(axes, new Pin($"constant '{constant.Name}'", "an output or a subgraph reads it"));
         foreach (ValueInfoProto output in Graph.Proto.Output)
             PinSizes(output.Name, new Pin($"output '{output.Name}'", "it gives this size to callers"));
+        Solver.JoinComposites();
         TieSharedWeights();
+        Solver.JoinComposites();
     }
 
     // Sizes that callers choose may happen to fit: a batch of 2 looks like a 2 in a Reshape. At another choice it does not.
@@ -220,10 +222,15 @@ public sealed class AxisAnalysis
                 continue;
             var reason = new Pin($"shared weight '{shared.Key}'", "its uses need different forms");
             foreach (var use in uses.Skip(1))
+            {
                 for (int axis = 0; axis < use.Axes.Length; axis++)
-                    Solver.Unify(
-                        AxisSolver.Primal(Solver.Resolve(uses[0].Axes[axis])),
-                        AxisSolver.Primal(Solver.Resolve(use.Axes[axis])), reason);
+                {
+                    AxisExpression first = AxisSolver.Primal(Solver.Resolve(uses[0].Axes[axis])), other = AxisSolver.Primal(Solver.Resolve(use.Axes[axis]));
+                    // An embedding that is the output's projection too: a norm lies between, so they have the same size.
+                    if (!Solver.AreCentred(first, other))
+                        Solver.Unify(first, other, reason);
+                }
+            }
         }
     }
 

@@ -9,6 +9,23 @@ public sealed record Pin(string Where, string Why)
     public override string ToString() => $"{Where}: {Why}";
 }
 
+/// <summary>What new channels hold that are not copies of old ones.</summary>
+[Flags]
+public enum NewChannels
+{
+    /// <summary>Nothing.</summary>
+    None = 0,
+
+    /// <summary>Zeros.</summary>
+    Zero = 1,
+
+    /// <summary>The mean of the parent's channels.</summary>
+    Mean = 2,
+
+    /// <summary>Values of the child's own.</summary>
+    Own = 4,
+}
+
 /// <summary>
 /// A named part of axes whose size can change as one: the channels that a layer produces, the heads of an attention,
 /// the groups of a convolution. Every axis in the graph is an <see cref="AxisExpression"/> over spaces.
@@ -31,13 +48,40 @@ public sealed class Space
     public IReadOnlyList<Pin> Pins => _pins;
 
     /// <summary>
-    /// The smallest space of those that must be replicated by the same whole number, every channel equally often
-    /// (because a mean is taken over them); null where the space is free of such a tie.
+    /// The smallest space of those that take copies only by the same whole number, every channel equally often (because a mean
+    /// is taken over them); null where the space is free of such a tie.
     /// </summary>
     public Space? Uniform { get; internal set; }
 
+    /// <summary>Why the space is <see cref="Uniform"/>; null where it is not.</summary>
+    public Pin? UniformReason { get; internal set; }
+
     /// <summary>Why new channels must be copies of old ones (a maximum is taken over them); null where they need not.</summary>
     public Pin? CopiesOnly { get; internal set; }
+
+    /// <summary>
+    /// The first of those spaces that are summed over against each other (queries and keys), which grow together and never by
+    /// copies, since copies on both sides would count twice; null where the space is in no such product.
+    /// </summary>
+    public Space? Paired { get; internal set; }
+
+    /// <summary>
+    /// What channels hold that are neither copies nor free to be anything, where the space is <see cref="Uniform"/> or
+    /// <see cref="Paired"/> and has such a way to grow; null otherwise.
+    /// </summary>
+    public NewChannels? Filling { get; internal set; }
+
+    /// <summary>Why new channels may not be zero all along; null where zeros stay zeros.</summary>
+    public Pin? NoZeros { get; internal set; }
+
+    /// <summary>Why new channels may not be the mean of the old ones; null where every node on the way is linear.</summary>
+    public Pin? NoMeans { get; internal set; }
+
+    /// <summary>What the demands for a uniform space leave open: <see cref="NewChannels.Zero"/>, <see cref="NewChannels.Mean"/>.</summary>
+    internal NewChannels Alternatives { get; set; }
+
+    /// <summary>What the space must be filled with as one side of a normalisation.</summary>
+    internal NewChannels Role { get; set; }
 
     /// <summary>What the space was found to be made of; null while it stands for itself.</summary>
     internal AxisExpression? Binding { get; set; }

@@ -132,6 +132,10 @@ public sealed class AxisMap : IEquatable<AxisMap>
         return Pick(size, 0, sources);
     }
 
+    /// <summary>This map with every child index multiplied by <paramref name="factor"/>.</summary>
+    public AxisMap Times(double factor) =>
+        factor == 1 ? this : new AxisMap(SourceSize, FreshSize, _starts, [.. _taps.Select(tap => tap with { Weight = tap.Weight * factor })]);
+
     /// <summary>
     /// This map after <paramref name="first"/>: child = this·first. The fresh indices of both stand side by side, those
     /// of <paramref name="first"/> first.

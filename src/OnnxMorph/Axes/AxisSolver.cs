@@ -10,7 +10,10 @@ namespace OnnxMorph.Axes;
 public sealed class AxisSolver
 {
     private readonly List<Space> _spaces = [];
-    private readonly List<(AxisExpression Axis, Pin Reason)> _uniform = [];
+    private readonly List<(AxisExpression Axis, NewChannels Alternatives, Pin Reason)> _uniform = [];
+    private readonly List<(AxisExpression Normalized, AxisExpression Result, Pin Reason)> _centred = [];
+    private readonly List<(AxisExpression Left, AxisExpression Right, Pin Reason)> _paired = [];
+    private readonly List<(AxisExpression Axis, NewChannels Kinds, Pin Reason)> _forbidden = [];
     private readonly List<(AxisExpression Axis, Pin Reason)> _primal = [];
     private readonly List<(AxisExpression Axis, Pin Reason)> _copies = [];
 
@@ -150,8 +153,64 @@ public sealed class AxisSolver
             leaf.Space.AddPin(reason);
     }
 
-    /// <summary>Demands that the axis is only ever replicated, every index equally often.</summary>
-    public void RequireUniform(AxisExpression axis, Pin reason) => _uniform.Add((axis, reason));
+    /// <summary>
+    /// Demands that the axis is only ever replicated, every index equally often, and beside the copies gets no other indices than
+    /// those of <paramref name="alternatives"/>.
+    /// </summary>
+    public void RequireUniform(AxisExpression axis, Pin reason, NewChannels alternatives = NewChannels.None) =>
+        _uniform.Add((axis, alternatives, reason));
+
+    /// <summary>
+    /// Says that <paramref name="result"/> is <paramref name="normalized"/> less its mean: both are replicated together, and where
+    /// one gets the mean as a new index, the other gets a zero there.
+    /// </summary>
+    public void Centre(AxisExpression normalized, AxisExpression result, Pin reason) => _centred.Add((normalized, result, reason));
+
+    /// <summary>
+    /// Says that two axes of activations are summed over against each other: both grow together, zeros on one side meeting
+    /// indices of the child's own on the other.
+    /// </summary>
+    public void Pair(AxisExpression left, AxisExpression right, Pin reason) => _paired.Add((left, right, reason));
+
+    /// <summary>Demands that new indices of the axis hold nothing of <paramref name="kinds"/>.</summary>
+    public void Forbid(AxisExpression axis, NewChannels kinds, Pin reason) => _forbidden.Add((axis, kinds, reason));
+
+    /// <summary>Whether two axes are the two sides of a normalisation, or of several one behind the other.</summary>
+    public bool AreCentred(AxisExpression left, AxisExpression right)
+    {
+        if (Resolve(left) is not SpaceAxis l || Resolve(right) is not SpaceAxis r)
+            return false;
+        var reached = new HashSet<Space> { l.Space };
+        for (int before = 0; before < reached.Count;)
+        {
+            before = reached.Count;
+            foreach ((AxisExpression from, AxisExpression to, _) in _centred)
+                if (Resolve(from) is SpaceAxis a && Resolve(to) is SpaceAxis b && (reached.Contains(a.Space) || reached.Contains(b.Space)))
+                    reached.UnionWith([a.Space, b.Space]);
+        }
+
+        return reached.Contains(r.Space);
+    }
+
+    /// <summary>
+    /// Makes one what <see cref="Centre"/> held apart, where either side turned out to be composite: only copies go through both.
+    /// Called once, when every node has been seen.
+    /// </summary>
+    public void JoinComposites()
+    {
+        // Joining may break up further spaces; what was joined once is one, or pinned.
+        var joined = new HashSet<int>();
+        for (int before = -1; before < joined.Count;)
+        {
+            before = joined.Count;
+            for (int i = 0; i < _centred.Count; i++)
+            {
+                (AxisExpression normalized, AxisExpression result, Pin reason) = _centred[i];
+                if ((Resolve(normalized) is not SpaceAxis || Resolve(result) is not SpaceAxis) && joined.Add(i))
+                    Unify(normalized, result, reason);
+            }
+        }
+    }
 
     /// <summary>Demands that no part of the axis is contracted: the values along it are used as they are.</summary>
     public void RequirePrimal(AxisExpression axis, Pin reason) => _primal.Add((axis, reason));
@@ -159,6 +218,10 @@ public sealed class AxisSolver
     /// <summary>Demands that new indices of the axis are copies of old ones.</summary>
     public void RequireCopies(AxisExpression axis, Pin reason) => _copies.Add((axis, reason));
 
+    /// <summary>
+    /// Turns the demands that rules left into facts about spaces. Called once, when every node has been seen, since a
+    /// space may be broken up or contracted long after the demand was made.
+    /// </summary>
     /// <summary>
     /// Makes two axes one. Where their expressions cannot be brought together, every space in both is pinned with
     /// <paramref name="reason"/>.
@@ -407,34 +470,44 @@ public sealed class AxisSolver
         foreach ((AxisExpression axis, Pin reason) in _copies)
             foreach (SpaceAxis leaf in FreeLeaves(axis))
                 leaf.Space.CopiesOnly ??= reason;
+        foreach ((AxisExpression axis, NewChannels kinds, Pin reason) in _forbidden)
+        {
+            // What is contracted holds shares of the old channels, whatever the new ones are.
+            foreach (SpaceAxis leaf in FreeLeaves(axis).Where(leaf => !leaf.Dual))
+            {
+                if (kinds.HasFlag(NewChannels.Zero))
+                    leaf.Space.NoZeros ??= reason;
+                if (kinds.HasFlag(NewChannels.Mean))
+                    leaf.Space.NoMeans ??= reason;
+            }
+        }
 
         // Joining may pin spaces that another demand counted on, so go on until nothing changes.
         bool changed = true;
         while (changed)
         {
             changed = false;
-            foreach ((AxisExpression axis, Pin reason) in _uniform)
-                changed |= SettleUniform(axis, reason);
+            foreach ((AxisExpression axis, NewChannels alternatives, Pin reason) in _uniform)
+                changed |= SettleUniform(axis, alternatives, reason);
+            foreach ((AxisExpression normalized, AxisExpression result, Pin reason) in _centred)
+                changed |= SettleCentred(Resolve(normalized), Resolve(result), reason);
+            changed |= SettlePairs();
         }
+
+        SettleFillings();
     }
 
-    private bool SettleUniform(AxisExpression axis, Pin reason)
+    private bool SettleUniform(AxisExpression axis, NewChannels alternatives, Pin reason)
     {
         bool changed = false;
         switch (Resolve(axis))
         {
             case SpaceAxis s when s.Space.Pins.Count == 0:
-                if (s.Space.Uniform is null)
-                {
-                    s.Space.Uniform = s.Space;
-                    s.Space.CopiesOnly ??= reason;
-                    changed = true;
-                }
-
+                changed = MakeUniform(s.Space, alternatives, reason);
                 break;
             case ProductAxis p:
                 foreach (AxisExpression part in p.Parts)
-                    changed |= SettleUniform(part, reason);
+                    changed |= SettleUniform(part, alternatives, reason);
                 break;
             case ConcatAxis c:
                 changed |= SettleUniformConcat(c, reason);
@@ -442,6 +515,131 @@ public sealed class AxisSolver
         }
 
         return changed;
+    }
+
+    private static bool MakeUniform(Space space, NewChannels alternatives, Pin reason)
+    {
+        bool changed = false;
+        if (space.Uniform is null)
+        {
+            space.Uniform = space;
+            space.UniformReason = reason;
+            space.Alternatives = NewChannels.Zero | NewChannels.Mean;
+            changed = true;
+        }
+
+        if ((space.Alternatives & alternatives) != space.Alternatives)
+        {
+            space.Alternatives &= alternatives;
+            changed = true;
+        }
+
+        return changed;
+    }
+
+    private static bool Join(Space left, Space right)
+    {
+        Space a = UniformRoot(left), b = UniformRoot(right);
+        if (ReferenceEquals(a, b))
+            return false;
+        (a.Id < b.Id ? b : a).Uniform = a.Id < b.Id ? a : b;
+        return true;
+    }
+
+    // What is pinned on one side of a normalisation is pinned on the other.
+    private static bool SettleCentred(AxisExpression normalized, AxisExpression result, Pin reason)
+    {
+        if (normalized is not SpaceAxis from || result is not SpaceAxis to || ReferenceEquals(from.Space, to.Space))
+            return false;
+        bool changed = false;
+        foreach ((Space one, Space other) in ((Space, Space)[])[(from.Space, to.Space), (to.Space, from.Space)])
+            if (one.Pins.Count > 0 && other.Pins.Count == 0)
+                changed |= other.AddPin(one.Pins[0]);
+        if (from.Space.Pins.Count > 0)
+            return changed;
+        const NewChannels Any = NewChannels.Zero | NewChannels.Mean;
+        changed |= MakeUniform(from.Space, Any, reason) | MakeUniform(to.Space, Any, reason) | Join(from.Space, to.Space);
+        from.Space.Role |= NewChannels.Mean;
+        to.Space.Role |= NewChannels.Zero;
+        return changed;
+    }
+
+    // A space that is in a product with itself, must be copied, or whose partner may not change, may not change either.
+    private bool SettlePairs()
+    {
+        bool changed = false;
+        foreach ((AxisExpression left, AxisExpression right, Pin reason) in _paired)
+        {
+            if (Resolve(left) is not SpaceAxis { Dual: false } l || Resolve(right) is not SpaceAxis { Dual: false } r || ReferenceEquals(l.Space, r.Space))
+            {
+                foreach (SpaceAxis leaf in FreeLeaves(left).Concat(FreeLeaves(right)).ToList())
+                    changed |= leaf.Space.AddPin(reason);
+                continue;
+            }
+
+            foreach ((Space one, Space other) in ((Space, Space)[])[(l.Space, r.Space), (r.Space, l.Space)])
+            {
+                if (one.Pins.Count == 0 && (one.Uniform is not null || one.CopiesOnly is not null))
+                    changed |= one.AddPin(reason);
+                if (one.Pins.Count > 0 && other.Pins.Count == 0)
+                    changed |= other.AddPin(one.Pins.Contains(reason) ? reason : one.Pins[0]);
+            }
+
+            if (l.Space.Pins.Count > 0)
+                continue;
+            Space a = l.Space.Paired ??= l.Space, b = r.Space.Paired ??= r.Space;
+            if (ReferenceEquals(a, b))
+                continue;
+            foreach (Space space in Spaces)
+                if (ReferenceEquals(space.Paired, b))
+                    space.Paired = a;
+            changed = true;
+        }
+
+        // Zeros on one side, values of the child's own on the other: on whichever side zeros stay zeros.
+        foreach (var family in Spaces.Where(s => s.Paired is not null && s.Pins.Count == 0).GroupBy(s => s.Paired!).ToList())
+        {
+            var pairs = _paired.Select(p => (Left: Resolve(p.Left), Right: Resolve(p.Right), p.Reason))
+                .Where(p => p.Left is SpaceAxis s && ReferenceEquals(s.Space.Paired, family.Key))
+                .Select(p => (Left: ((SpaceAxis)p.Left).Space, Right: ((SpaceAxis)p.Right).Space, p.Reason)).ToList();
+            HashSet<Space> lefts = [.. pairs.Select(p => p.Left)], rights = [.. pairs.Select(p => p.Right)];
+            HashSet<Space>? zeros = lefts.Overlaps(rights) ? null
+                : lefts.All(s => s.NoZeros is null) ? lefts
+                : rights.All(s => s.NoZeros is null) ? rights : null;
+            foreach (Space space in family)
+            {
+                if (zeros is null)
+                    changed |= space.AddPin(pairs[0].Reason);
+                else
+                    space.Filling = zeros.Contains(space) ? NewChannels.Zero : NewChannels.Own;
+            }
+        }
+
+        return changed;
+    }
+
+    // A family grows by anything but whole copies only if each of its spaces has a way to; sizes that differ have no common one.
+    private void SettleFillings()
+    {
+        foreach (var family in Spaces.Where(s => s.Uniform is not null && s.Pins.Count == 0).GroupBy(UniformRoot))
+        {
+            var fillings = family.Select(space => (Space: space, Filling: FillingOf(space))).ToList();
+            bool grows = fillings.All(f => f.Filling is not null) && family.Select(s => s.Size).Distinct().Count() == 1;
+            foreach ((Space space, NewChannels? filling) in fillings)
+                space.Filling = grows ? filling : null;
+        }
+    }
+
+    private static NewChannels? FillingOf(Space space)
+    {
+        NewChannels possible = space.CopiesOnly is not null ? NewChannels.None : space.Alternatives;
+        if (space.NoZeros is not null)
+            possible &= ~NewChannels.Zero;
+        if (space.NoMeans is not null)
+            possible &= ~NewChannels.Mean;
+        if (space.Role != NewChannels.None)
+            return (space.Role & possible) == space.Role && space.Role is NewChannels.Zero or NewChannels.Mean ? space.Role : null;
+        return possible.HasFlag(NewChannels.Zero) ? NewChannels.Zero : possible.HasFlag(NewChannels.Mean) ? NewChannels.Mean : null;
     }
 
     // A mean over a concatenation is kept only when all its parts are replicated equally often: by the one space that may
@@ -461,18 +659,8 @@ public sealed class AxisSolver
             changed |= extra.AddPin(reason);
         foreach (Space space in perPart.Select(spaces => spaces[0]))
         {
-            if (space.Uniform is null)
-            {
-                space.Uniform = space;
-                space.CopiesOnly ??= reason;
-                changed = true;
-            }
-
-            Space a = UniformRoot(space), b = UniformRoot(perPart[0][0]);
-            if (ReferenceEquals(a, b))
-                continue;
-            (a.Id < b.Id ? b : a).Uniform = a.Id < b.Id ? a : b;
-            changed = true;
+            changed |= MakeUniform(space, NewChannels.None, reason);
+            changed |= Join(space, perPart[0][0]);
         }
 
         return changed;

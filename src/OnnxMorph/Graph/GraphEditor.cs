@@ -93,6 +93,10 @@ public sealed class GraphEditor(ModelGraph graph)
         attribute.I = value;
     }
 
+    /// <summary>Sets a floating-point attribute.</summary>
+    public static void SetFloat(NodeProto node, string name, float value) =>
+        Attribute(node, name, AttributeProto.Types.AttributeType.Float).F = value;
+
     /// <summary>Sets an integer list attribute.</summary>
     public static void SetInts(NodeProto node, string name, params IEnumerable<long> values)
     {

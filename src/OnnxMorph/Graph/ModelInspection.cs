@@ -78,8 +78,8 @@ public sealed record ModelInspection(
 
     private static SpaceReport Describe(Space space, List<string> producers, int values)
     {
-        bool uniform = space.Uniform is not null;
-        IEnumerable<Pin> reasons = space.Pins.Count > 0 ? space.Pins : space.CopiesOnly is { } copies ? [copies] : [];
+        bool uniform = space.Uniform is not null && space.Filling is null;
+        IEnumerable<Pin> reasons = space.Pins.Count > 0 ? space.Pins : (space.CopiesOnly ?? (uniform ? space.UniformReason : null)) is { } copies ? [copies] : [];
         return new SpaceReport(space.ToString(), space.Size, space.Pins.Count == 0, uniform, producers, values, [.. reasons.Select(r => r.ToString())]);
     }
 

@@ -10,7 +10,7 @@ namespace OnnxMorph.Morphs;
 public static class Certificate
 {
     /// <summary>Version of the format; it grows when a reader of an older one could misunderstand.</summary>
-    public const int Version = 1;
+    public const int Version = 2;
 
     /// <summary>Writes the certificate of a morph to <paramref name="destination"/>.</summary>
     public static void Write(MorphResult result, Stream destination)
@@ -44,8 +44,9 @@ public static class Certificate
         json.WriteEndObject();
     }
 
-    // Runs [source, count]: child channels that follow each other and so do their sources. A source below parentSize is that
-    // channel of the parent; one from there on is a channel of the child's own, equal numbers being equal channels.
+    // Runs [source, count] or [source, count, weight]: child channels that follow each other and so do their sources. A source below
+    // parentSize is that channel of the parent; one from there on is a channel of the child's own, equal numbers being equal
+    // channels; −1 is zero. A sum of several is an object.
     private static void WriteAxis(Utf8JsonWriter json, int axis, AxisMap map)
     {
         json.WriteStartObject();
@@ -57,18 +58,52 @@ public static class Certificate
         json.WriteStartArray("sources");
         for (int child = 0; child < map.Size;)
         {
-            int source = map[child][0].Source, count = 1;
-            while (child + count < map.Size && map[child + count][0].Source == source + count)
+            int count = 1;
+            while (child + count < map.Size && Continues(map, child, count))
                 count++;
-            json.WriteStartArray();
-            json.WriteNumberValue(source);
-            json.WriteNumberValue(count);
-            json.WriteEndArray();
+            WriteRun(json, map[child], count);
             child += count;
         }
 
         json.WriteEndArray();
         json.WriteEndObject();
+    }
+
+    // Whether a channel goes on with the run that begins at first: the next source, or the same zeros or sum.
+    private static bool Continues(AxisMap map, int first, int count)
+    {
+        ReadOnlySpan<Tap> begin = map[first], next = map[first + count];
+        return begin.Length == 1 && next.Length == 1
+            ? next[0] == begin[0] with { Source = begin[0].Source + count }
+            : begin.SequenceEqual(next);
+    }
+
+    private static void WriteRun(Utf8JsonWriter json, ReadOnlySpan<Tap> channel, int count)
+    {
+        if (channel.Length > 1)
+        {
+            json.WriteStartObject();
+            json.WriteNumber("count", count);
+            json.WriteStartArray("terms");
+            foreach (Tap tap in channel)
+            {
+                json.WriteStartArray();
+                json.WriteNumberValue(tap.Source);
+                json.WriteNumberValue(tap.Weight);
+                json.WriteEndArray();
+            }
+
+            json.WriteEndArray();
+            json.WriteEndObject();
+            return;
+        }
+
+        json.WriteStartArray();
+        json.WriteNumberValue(channel.Length == 0 ? -1 : channel[0].Source);
+        json.WriteNumberValue(count);
+        if (channel.Length == 1 && channel[0].Weight != 1)
+            json.WriteNumberValue(channel[0].Weight);
+        json.WriteEndArray();
     }
 
     private static void WriteStep(Utf8JsonWriter json, StepReport step)

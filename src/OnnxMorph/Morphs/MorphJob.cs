@@ -142,6 +142,7 @@ public sealed class MorphJob
     private static TensorOrigin Origin(WeightExpression weight) => weight switch
     {
         StoredWeight => TensorOrigin.Exact,
+        ReshapedWeight r => Origin(r.Source),
         MappedWeight m => Origin(m.Source) == TensorOrigin.Fresh ? TensorOrigin.Fresh : TensorOrigin.Mapped,
         RotatedWeight r => Origin(r.Source) == TensorOrigin.Fresh ? TensorOrigin.Fresh : TensorOrigin.Mapped,
         _ => TensorOrigin.Fresh,

@@ -15,6 +15,8 @@ internal static class PatchWriter
         NodeProto node = patch.Axes.Node;
         foreach ((string name, long value) in patch.IntAttributes)
             GraphEditor.SetInt(node, name, value);
+        foreach ((string name, float value) in patch.FloatAttributes)
+            GraphEditor.SetFloat(node, name, value);
         foreach ((string name, long[] values) in patch.IntListAttributes)
             GraphEditor.SetInts(node, name, values);
         foreach ((int input, long?[] elements) in patch.IntInputs)

@@ -8,8 +8,8 @@ namespace OnnxMorph.Morphs;
 /// </summary>
 /// <param name="solver">The solver that the spaces belong to.</param>
 /// <param name="maps">
-/// For each changed space the relation child = E·parent + F·free as picks: an index below the parent's size is a copy of
-/// that channel, one from there on a channel of the child's own, equal indices being equal channels.
+/// For each changed space the relation of the child's channels to the parent's: a channel is a copy of a parent's, one of the child's
+/// own (an index from the parent's size on, equal indices being equal channels), zero (no taps), or a mean (several taps).
 /// </param>
 internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, AxisMap> maps)
 {
@@ -25,37 +25,88 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
     /// <summary>Whether any space of the axis has a map.</summary>
     public bool Changes(AxisExpression axis) => solver.Leaves(axis).Any(leaf => maps.ContainsKey(leaf.Space));
 
+    /// <summary>The relation of a value's axis, or null where it stays.</summary>
+    public AxisMap? Relation(AxisExpression axis) => Of(axis, 0, _ => false);
+
     /// <summary>
-    /// The map of an axis, or null where it stays. Where the axis is contracted, the entries of a channel are split over
+    /// The map of a weight's axis, or null where it stays. Where the axis is contracted, the entries of a channel are split over
     /// its copies and cancel over equal channels of the child's own (METHODS.md §1: W'·E = W, W'·F = 0), with shares drawn
     /// from <paramref name="seed"/>.
     /// </summary>
-    public AxisMap? Of(AxisExpression axis, ulong seed) =>
-        Changes(axis) ? Build(solver.Resolve(axis), seed) : null;
+    /// <param name="axis">The axis.</param>
+    /// <param name="seed">Seed of shares and noise.</param>
+    /// <param name="live">
+    /// Whether a weight along a space meets channels that are zero already (a norm's scale, say), so that it need not be zero
+    /// itself to keep them so.
+    /// </param>
+    public AxisMap? Of(AxisExpression axis, ulong seed, Func<Space, bool> live) =>
+        Changes(axis) ? Build(solver.Resolve(axis), seed, live) : null;
+
+    /// <summary>How many of the child's channels along an axis hold none of <paramref name="kinds"/>, of all of them.</summary>
+    public double Share(AxisExpression axis, NewChannels kinds) => solver.Resolve(axis) switch
+    {
+        SpaceAxis s when maps.TryGetValue(s.Space, out AxisMap? map) => Share(map, kinds),
+        ProductAxis p => p.Parts.Aggregate(1.0, (product, part) => product * Share(part, kinds)),
+        // Parts are only ever copied where a mean is taken over all of them.
+        _ => 1,
+    };
+
+    private static double Share(AxisMap map, NewChannels kinds)
+    {
+        int others = 0;
+        for (int c = 0; c < map.Size; c++)
+            if (map[c].Length == 0 ? kinds.HasFlag(NewChannels.Zero) : map[c].Length > 1 && kinds.HasFlag(NewChannels.Mean))
+                others++;
+        return (double)(map.Size - others) / map.Size;
+    }
 
     /// <summary>Size of the noise over copies, relative to freshly initialised weights (METHODS.md §3: 3 %).</summary>
     private const double Noise = 0.03;
 
-    private AxisMap Build(AxisExpression axis, ulong seed) => axis switch
+    private AxisMap Build(AxisExpression axis, ulong seed, Func<Space, bool> live) => axis switch
     {
-        SpaceAxis s when maps.TryGetValue(s.Space, out AxisMap? map) => s.Dual ? Dual(map, Seeds.For(seed, $"space {s.Space.Id}")) : map,
-        ProductAxis p => p.Parts.Select(part => Build(part, seed)).Aggregate(AxisMap.Kronecker),
-        ConcatAxis c => AxisMap.DirectSum([.. c.Parts.Select(part => Build(part, seed))]),
+        SpaceAxis { Dual: true } s when maps.TryGetValue(s.Space, out AxisMap? map) => Dual(map, Seeds.For(seed, $"space {s.Space.Id}")),
+        SpaceAxis s when maps.TryGetValue(s.Space, out AxisMap? map) => live(s.Space) ? Live(map) : map,
+        ProductAxis p => p.Parts.Select(part => Build(part, seed, live)).Aggregate(AxisMap.Kronecker),
+        ConcatAxis c => AxisMap.DirectSum([.. c.Parts.Select(part => Build(part, seed, live))]),
         _ => AxisMap.Identity(checked((int)axis.Size)),
     };
+
+    // Channels that are zero get entries of the child's own.
+    private static AxisMap Live(AxisMap map)
+    {
+        int fresh = map.FreshSize;
+        var rows = new Tap[map.Size][];
+        for (int c = 0; c < map.Size; c++)
+            rows[c] = map[c].Length > 0 ? map[c].ToArray() : [new Tap(map.SourceSize + fresh++, 1)];
+        return fresh == map.FreshSize ? map : AxisMap.FromTaps(map.SourceSize, fresh, rows);
+    }
 
     /// <summary>
     /// The map of a weight's contracted axis against a value that <paramref name="primal"/> relates: shares of each
     /// parent channel over its copies that sum to 1, each drawn in [0.25, 0.75] before they are normalised, and noise over
     /// them that sums to 0 (METHODS.md §1: the free part N), so that copies part in training; weights of equal fresh
-    /// channels that sum to 0; a lone fresh channel is not read.
+    /// channels that sum to 0; a lone fresh channel is not read. Channels that are zero are read with weights of the child's own,
+    /// means with noise that sums to 0 over them.
     /// </summary>
     internal static AxisMap Dual(AxisMap primal, ulong seed)
     {
         int parents = primal.SourceSize;
         var members = new SortedDictionary<int, List<int>>();
+        var means = new List<int>();
+        var rows = new Tap[]?[primal.Size];
+        int fresh = 0;
         for (int c = 0; c < primal.Size; c++)
         {
+            if (primal[c].Length != 1)
+            {
+                if (primal[c].Length == 0)
+                    rows[c] = [new Tap(parents + fresh++, 1)];
+                else
+                    means.Add(c);
+                continue;
+            }
+
             int source = primal[c][0].Source;
             if (!members.TryGetValue(source, out List<int>? list))
                 members[source] = list = [];
@@ -63,8 +114,6 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
         }
 
         var random = new Random(unchecked((int)seed));
-        var rows = new Tap[]?[primal.Size];
-        int fresh = 0;
         foreach ((int source, List<int> copies) in members)
         {
             if (source < parents)
@@ -91,6 +140,15 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
                     rows[copies[k + 1]] = [new Tap(parents + fresh, -1)];
                 }
             }
+        }
+
+        if (means.Count > 1)
+        {
+            double[] noise = [.. means.Select(_ => Noise * (2 * random.NextDouble() - 1))];
+            double mean = noise.Average();
+            for (int k = 0; k < means.Count; k++)
+                rows[means[k]] = [new Tap(parents + fresh, noise[k] - mean)];
+            fresh++;
         }
 
         return AxisMap.FromTaps(parents, fresh, [.. rows.Select(row => row ?? [])]);

@@ -27,6 +27,9 @@ public sealed class StepReport(string step, Exactness exactness)
     /// <summary>For each value with a changed axis its relation child = E·parent + F·free, axis by axis.</summary>
     public Dictionary<string, AxisMap?[]> Relations { get; } = [];
 
+    /// <summary>For each value that is a multiple of the parent's, the factor: inside norms whose scale makes it good.</summary>
+    public Dictionary<string, double> Factors { get; } = [];
+
     /// <summary>Sizes that the step promises for values whose sizes it changes.</summary>
     public Dictionary<string, long[]> Sizes { get; } = [];
 

@@ -14,18 +14,31 @@ public enum WidenMethod
     /// <summary>Copies of old channels, whose consumers' weights are split unequally over the copies (Net2Wider).</summary>
     Replicate,
 
-    /// <summary>New random channels that consumers read with zero weights.</summary>
+    /// <summary>New channels of which one side is zero: random ones that are read with zeros, or zeros that are read at random.</summary>
     Zero,
 
     /// <summary>Pairs of equal new random channels that consumers read with opposite weights, so that both sides have gradients.</summary>
     Opposed,
 }
 
+/// <summary>Which side of new channels is zero under <see cref="WidenMethod.Zero"/>.</summary>
+public enum ZeroSide
+{
+    /// <summary>The one with fewer weights, of those that keep the function.</summary>
+    Smaller,
+
+    /// <summary>The weights that read them.</summary>
+    Consumer,
+
+    /// <summary>The weights that make them: zeros must stay zeros all the way to where they are read.</summary>
+    Producer,
+}
+
 /// <summary>
 /// Widens spaces: <c>x[n] → x[n']</c> everywhere that a space runs, from the layers that produce it to those that read it
 /// (METHODS.md §2, Width). Every space is widened once, whichever of its layers were selected.
 /// </summary>
-public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod method, ulong seed)
+public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod method, ulong seed, ZeroSide side = ZeroSide.Smaller)
 {
     /// <summary>Widens the graph that <paramref name="analysis"/> describes, in place.</summary>
     /// <exception cref="PatchRefusedException">
@@ -65,7 +78,8 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
         }
 
         Round(analysis, chosen);
-        var maps = new SpaceMaps(solver, chosen.ToDictionary(x => x.Key, x => Map(x.Key, checked((int)x.Value))));
+        var growth = new SpaceGrowth(analysis, method, side, seed);
+        var maps = new SpaceMaps(solver, chosen.ToDictionary(x => x.Key, x => growth.Map(x.Key, checked((int)x.Value))));
         foreach ((NodeProto node, AxisExpression axis) in layers)
         {
             long after = maps.NewSize(axis);
@@ -82,7 +96,7 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
     private string Refusal(AxisSolver solver, AxisExpression axis)
     {
         var reasons = solver.Leaves(axis)
-            .Select(leaf => leaf.Space.Pins.FirstOrDefault() ?? (method == WidenMethod.Replicate ? null : leaf.Space.CopiesOnly))
+            .Select(leaf => leaf.Space.Pins.FirstOrDefault() ?? (IsFree(leaf.Space) ? null : leaf.Space.UniformReason ?? leaf.Space.CopiesOnly ?? leaf.Space.NoZeros))
             .Append((solver.Resolve(axis) as FixedAxis)?.Pin)
             .Where(pin => pin is not null).Distinct();
         return string.Join("; ", reasons);
@@ -107,45 +121,38 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
         }
     }
 
-    private bool IsFree(Space space) => space.Pins.Count == 0 && (method == WidenMethod.Replicate || space.CopiesOnly is null);
+    private bool IsFree(Space space) => space.Pins.Count == 0 && (method == WidenMethod.Replicate || space.Filling is not null
+        || (space.Uniform is null && space.CopiesOnly is null && (side != ZeroSide.Producer || method != WidenMethod.Zero || space.NoZeros is null)));
 
-    // Spaces over which a mean is taken grow by a whole factor, all of a family by the same one.
-    private static void Round(AxisAnalysis analysis, Dictionary<Space, long> chosen)
+    // Spaces that grow together get the largest of their sizes; those over which a mean is taken a whole factor, unless there is
+    // another way.
+    private void Round(AxisAnalysis analysis, Dictionary<Space, long> chosen)
     {
         foreach (var family in analysis.Solver.Spaces.Where(s => s.Uniform is not null && s.Pins.Count == 0).GroupBy(AxisSolver.UniformRoot))
         {
+            if (!family.Any(chosen.ContainsKey))
+                continue;
+            if (family.All(s => s.Filling is not null))
+            {
+                GrowAlike(family, chosen);
+                continue;
+            }
+
             long factor = family.Max(s => chosen.TryGetValue(s, out long n) ? (n + s.Size - 1) / s.Size : 1);
-            if (factor > 1)
-                foreach (Space space in family)
-                    chosen[space] = factor * space.Size;
+            foreach (Space space in family)
+                chosen[space] = factor * space.Size;
         }
+
+        foreach (var family in analysis.Solver.Spaces.Where(s => s.Paired is not null && s.Pins.Count == 0).GroupBy(s => s.Paired))
+            if (family.Any(chosen.ContainsKey))
+                GrowAlike(family, chosen);
     }
 
-    // The parent's channels come first, unchanged; copies take each old channel once before any twice, in a seeded order.
-    private AxisMap Map(Space space, int newSize)
+    private static void GrowAlike(IEnumerable<Space> family, Dictionary<Space, long> chosen)
     {
-        int old = space.Size;
-        var sources = new int[newSize];
-        int[] order = [.. Enumerable.Range(0, old)];
-        bool uniform = space.Uniform is not null;
-        for (int c = 0; c < newSize; c++)
-        {
-            int extra = c - old;
-            if (extra >= 0 && method == WidenMethod.Replicate && extra % old == 0 && !uniform)
-                new Random(unchecked((int)Seeds.For(seed, $"widen {space.Id} {extra / old}"))).Shuffle(order);
-            sources[c] = extra < 0 ? c
-                : method == WidenMethod.Replicate ? order[extra % old]
-                : method == WidenMethod.Zero ? old + extra
-                : old + extra / 2;
-        }
-
-        int fresh = method switch
-        {
-            WidenMethod.Zero => newSize - old,
-            WidenMethod.Opposed => (newSize - old + 1) / 2,
-            _ => 0,
-        };
-        return AxisMap.Pick(old, fresh, sources);
+        long size = family.Max(s => chosen.GetValueOrDefault(s));
+        foreach (Space space in family)
+            chosen[space] = size;
     }
 
     private static List<NodePatch> Patches(AxisAnalysis analysis, SpaceMaps maps)
@@ -156,7 +163,7 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
             if (analysis.Node(n) is not { } axes || OperatorRules.For(axes.Node) is not { } rule
                 || !axes.Inputs.Concat(axes.Outputs).Append([.. axes.ReadsSizes]).Any(all => all is not null && all.Any(maps.Changes)))
                 continue;
-            var patch = new NodePatch(axes, maps.NewSize);
+            var patch = new NodePatch(axes, maps.NewSize, maps.Share);
             rule.Patch(patch);
             patches.Add(patch);
         }
@@ -167,8 +174,11 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
     private void Rewrite(AxisAnalysis analysis, SpaceMaps maps, List<NodePatch> patches, StepReport report)
     {
         var editor = new GraphEditor(analysis.Graph);
+        var factors = new ValueFactors(analysis, editor);
+        foreach (NodePatch patch in patches)
+            factors.Add(patch);
         foreach (var uses in analysis.ConstantUses.GroupBy(u => u.Constant))
-            RewriteConstant(analysis, maps, editor, uses.Key, [.. uses.Select(u => (u.Use, u.Axes))], report);
+            RewriteConstant(analysis, maps, factors, editor, uses.Key, [.. uses.Select(u => (u.Use, u.Axes))], report);
         foreach (NodePatch patch in patches)
             PatchWriter.Write(patch, analysis, editor);
 
@@ -178,29 +188,34 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
             .Where(v => v.Sizes.Count > 0)
             .ToDictionary(v => v.Key, v => v.Sizes));
         editor.Commit();
+        foreach ((string value, double factor) in factors.Values)
+            report.Factors[value] = factor;
     }
 
     // Uses that want the same form keep sharing the constant; others get one of their own.
     private void RewriteConstant(
-        AxisAnalysis analysis, SpaceMaps maps, GraphEditor editor, Constant constant, List<(Use Use, AxisExpression[] Axes)> uses, StepReport report)
+        AxisAnalysis analysis, SpaceMaps maps, ValueFactors factors, GraphEditor editor, Constant constant,
+        List<(Use Use, AxisExpression[] Axes)> uses, StepReport report)
     {
-        var forms = new List<(AxisMap?[] Maps, List<(Use Use, AxisExpression[] Axes)> Uses)>();
+        var forms = new List<(AxisMap?[] Maps, double Factor, List<(Use Use, AxisExpression[] Axes)> Uses)>();
         foreach (var use in uses)
         {
-            AxisMap?[] form = [.. use.Axes.Select((axis, i) => maps.Of(axis, Seeds.For(seed, $"{constant.Name} axis {i}")))];
-            var same = forms.FirstOrDefault(f => Enumerable.SequenceEqual(f.Maps, form));
+            FreshWeights fresh = FreshWeights.Of(analysis, use.Use, use.Axes);
+            AxisMap?[] form = [.. use.Axes.Select((axis, i) => maps.Of(axis, Seeds.For(seed, $"{constant.Name} axis {i}"), fresh.IsLive))];
+            double factor = factors.Of(use.Use);
+            var same = forms.FirstOrDefault(f => f.Factor == factor && Enumerable.SequenceEqual(f.Maps, form));
             if (same.Maps is null)
-                forms.Add(same = (form, []));
+                forms.Add(same = (form, factor, []));
             same.Uses.Add(use);
         }
 
         if (forms.Count > 1 && constant.Shape.Count(s => s > 1) > 1 && forms.Any(f => f.Maps.Any(m => m is not null)))
             report.Notes.Add($"Weight '{constant.Name}' is no longer shared: its uses need different forms.");
-        foreach ((AxisMap?[] form, var same) in forms)
+        foreach ((AxisMap?[] form, double factor, var same) in forms)
         {
-            if (form.All(m => m is null))
+            if (form.All(m => m is null) && factor == 1)
                 continue;
-            WeightExpression data = analysis.Graph.Model.Data(constant.Tensor).Map([.. form], FillFor(analysis, maps, same, constant, form));
+            WeightExpression data = analysis.Graph.Model.Data(constant.Tensor).Map([.. form], FillFor(analysis, maps, same, constant, form)).Times(factor);
             editor.Replace(constant, data, [.. same.Select(u => u.Use)], uses.Count);
         }
     }
@@ -216,21 +231,8 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
 
     private Fill FillFor(AxisAnalysis analysis, SpaceMaps maps, (Use Use, AxisExpression[] Axes) use, Constant constant)
     {
-        NodeAxes node = analysis.Node(use.Use.Node)!;
-        int input = use.Use.Input;
-        OperatorRule rule = OperatorRules.For(node.Node)!;
-        double fanIn = 0;
-        while (rule.MovesElements && analysis.Graph.Uses(node.Node.Output[0]) is [var next, ..] && analysis.Node(next.Node) is { } reader)
-        {
-            (node, input) = (reader, next.Input);
-            if (OperatorRules.For(node.Node) is not { } readerRule)
-                break;
-            rule = readerRule;
-        }
-
-        bool contracted = use.Axes.Any(axis => analysis.Solver.Leaves(axis).Any(leaf => leaf.Dual));
-        FreshValue value = contracted ? FreshValue.HeNormal : rule.Fresh(node, input);
-        switch (value)
+        FreshWeights fresh = FreshWeights.Of(analysis, use.Use, use.Axes);
+        switch (fresh.Value)
         {
             case FreshValue.One:
                 return Fill.Constant(1);
@@ -240,8 +242,9 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
                 return Fill.Zero;
         }
 
+        (NodeAxes node, int input) = (fresh.Reader, fresh.Input);
         double count = use.Axes.Aggregate(1.0, (product, axis) => product * maps.NewSize(axis));
-        fanIn = node.Layer is { } layer && layer.WeightInput == input && node.Index == use.Use.Node
+        double fanIn = node.Layer is { } layer && layer.WeightInput == input && node.Index == use.Use.Node
             ? count / maps.NewSize(use.Axes[layer.WeightOutputAxis]) / (layer.Transposed ? layer.Groups : 1)
             : use.Axes.Where(axis => analysis.Solver.Leaves(axis).Any(leaf => leaf.Dual)).Aggregate(1.0, (product, axis) => product * maps.NewSize(axis));
         return new Fill(FillKind.Normal, Math.Sqrt(2 / Math.Max(fanIn, 1)), Seeds.For(seed, $"fresh {constant.Name}"));
@@ -255,7 +258,18 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
                 continue;
             report.Sizes[value] = [.. axes.Select(maps.NewSize)];
             if (!analysis.IsWeight(value))
-                report.Relations[value] = [.. axes.Select(axis => maps.Of(axis, 0))];
+                report.Relations[value] = [.. axes.Select(maps.Relation)];
+        }
+
+        // A factor goes with an axis of fixed size, where there is one.
+        foreach ((string value, double factor) in report.Factors)
+        {
+            if (factor == 1 || analysis.Axes(value) is not { Length: > 0 } axes)
+                continue;
+            AxisMap?[] relation = report.Relations.GetValueOrDefault(value) ?? new AxisMap?[axes.Length];
+            int last = axes.Length - 1;
+            relation[last] = (relation[last] ?? AxisMap.Identity(checked((int)axes[last].Size))).Times(factor);
+            report.Relations[value] = relation;
         }
     }
 }

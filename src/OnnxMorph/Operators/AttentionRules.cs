@@ -154,6 +154,7 @@ internal sealed class PackedAttentionRule : AttentionRule
     public override void Tie(NodeAxes node)
     {
         node.Contract(0, node.In(0, 2), 1, node.In(1, 0));
+        node.Carries(0, 2, NewChannels.Zero | NewChannels.Mean);
         if (node.Has(2))
             node.Tie(node.In(2, 0), node.In(1, 1));
         long heads = node.Int("num_heads", 1);
@@ -329,25 +330,41 @@ internal sealed class SkipNormalizationRule : OperatorRule
     public override IEnumerable<string> Operators =>
         ["com.microsoft:SkipLayerNormalization", "com.microsoft:SkipSimplifiedLayerNormalization"];
 
+    private const double DefaultEpsilon = 1e-12;
+
     public override void Tie(NodeAxes node)
     {
         AxisExpression[] axes = node.In(0);
-        for (int input = 1; input < node.Node.Input.Count; input++)
+        bool subtractsMean = SubtractsMean(node);
+        NewChannels summed = subtractsMean ? NewChannels.Mean : NewChannels.Zero;
+        int bias = subtractsMean ? 4 : 3;
+        foreach (int input in (int[])[0, 1, bias])
         {
             if (!node.Has(input))
                 continue;
+            node.Carries(input, -1, summed);
             for (int axis = 0; axis < node.Rank(input); axis++)
                 if (node.In(input, axis).Size > 1)
                     node.Tie(axes[axes.Length - node.Rank(input) + axis], node.In(input, axis));
         }
 
-        node.Solver.RequireUniform(axes[^1], node.Reason("it normalises over this axis"));
-        AxisExpression[] result = node.In(0);
+        AxisExpression[] sum = node.In(0), result = node.In(0);
+        result[^1] = NormOverChannels.Tie(node, sum[^1], subtractsMean, scale: 2, shift: subtractsMean ? 3 : int.MaxValue);
         node.SetOut(0, result);
+        node.OutputCarries(0, result.Length - 1, NewChannels.Zero);
         for (int output = 1; output < node.Node.Output.Count; output++)
-            if (node.HasOutput(output))
-                node.SetOut(output, node.OutputDims(output)!.Select((size, axis) => size == result[axis].Size ? result[axis] : node.Fixed(size, "a statistic")));
+        {
+            if (!node.HasOutput(output))
+                continue;
+            node.SetOut(output, node.OutputDims(output)!.Select((size, axis) => size == sum[axis].Size ? sum[axis] : node.Fixed(size, "a statistic")));
+            node.OutputCarries(output, sum.Length - 1, summed);
+        }
     }
+
+    private static bool SubtractsMean(NodeAxes node) => node.Node.OpType == "SkipLayerNormalization";
+
+    public override void Patch(NodePatch patch) =>
+        NormOverChannels.Patch(patch, patch.Axes.In(0, -1), scale: 2, DefaultEpsilon);
 
     public override FreshValue Fresh(NodeAxes node, int input) => input == 2 ? FreshValue.One : FreshValue.Zero;
 }
@@ -359,6 +376,7 @@ internal sealed class FusedMatMulRule : OperatorRule
 
     public override void Tie(NodeAxes node)
     {
+        node.Carries(NewChannels.Zero | NewChannels.Mean);
         int left = node.Rank(0), right = node.Rank(1);
         bool transA = node.Int("transA", 0) != 0, transB = node.Int("transB", 0) != 0;
         bool simple = left >= 2 && right >= 2 && (right == 2 || right == left) && node.Int("transBatchA", 0) == 0 && node.Int("transBatchB", 0) == 0;
@@ -377,7 +395,10 @@ internal sealed class FusedMatMulRule : OperatorRule
             if (right == left && node.In(1, axis) is { Size: > 1 } other)
             {
                 if (own.Size > 1)
+                {
                     node.Tie(own, other);
+                    node.OutputCarries(0, axis, NewChannels.Zero);
+                }
                 else
                     own = other;
             }

@@ -13,6 +13,7 @@ internal sealed class ReshapeRule : OperatorRule
 
     public override void Tie(NodeAxes node)
     {
+        node.Carries(NewChannels.Zero | NewChannels.Mean);
         long[] dims = node.OutputDims(0)!;
         const string Uneven = "it cuts axes where their parts do not end";
         AxisExpression rest = node.Solver.Resolve(AxisSolver.Product(node.In(0)));
@@ -66,6 +67,7 @@ internal sealed class TransposeRule : OperatorRule
 
     public override void Tie(NodeAxes node)
     {
+        node.Carries(NewChannels.Zero | NewChannels.Mean);
         AxisExpression[] axes = node.In(0);
         long[] order = node.IntList("perm") ?? [.. Enumerable.Range(0, axes.Length).Reverse().Select(i => (long)i)];
         node.SetOut(0, order.Select(axis => axes[axis]));
@@ -83,6 +85,7 @@ internal sealed class SqueezeRule : OperatorRule
 
     public override void Tie(NodeAxes node)
     {
+        node.Carries(NewChannels.Zero | NewChannels.Mean);
         AxisExpression[] axes = node.In(0);
         long[] dims = node.OutputDims(0)!;
         long[]? listed = node.IntList("axes") ?? node.Ints(1);
@@ -111,6 +114,7 @@ internal sealed class ExpandRule : OperatorRule
 
     public override void Tie(NodeAxes node)
     {
+        node.Carries(NewChannels.Zero | NewChannels.Mean);
         AxisExpression[] axes = node.In(0);
         long[] dims = node.OutputDims(0)!;
         AxisExpression[] result = [.. dims.Select((size, axis) =>
@@ -143,6 +147,7 @@ internal sealed class TileRule : OperatorRule
 
     public override void Tie(NodeAxes node)
     {
+        node.Carries(NewChannels.Zero | NewChannels.Mean);
         AxisExpression[] axes = node.In(0);
         long[] dims = node.OutputDims(0)!;
         node.In(1);
@@ -159,6 +164,7 @@ internal sealed class PixelShuffleRule : OperatorRule
 
     public override void Tie(NodeAxes node)
     {
+        node.Carries(NewChannels.Zero | NewChannels.Mean);
         AxisExpression[] axes = node.In(0);
         long[] dims = node.OutputDims(0)!;
         long block = node.Int("blocksize", 1);
@@ -193,6 +199,7 @@ internal sealed class ConcatRule : OperatorRule
 
     public override void Tie(NodeAxes node)
     {
+        node.Carries(NewChannels.Zero | NewChannels.Mean);
         int rank = node.Rank(0), along = NodeAxes.Normalize(node.Int("axis", 0), rank);
         AxisExpression[] axes = node.In(0);
         for (int input = 1; input < node.Node.Input.Count; input++)
@@ -216,6 +223,7 @@ internal sealed class SplitRule : OperatorRule
 
     public override void Tie(NodeAxes node)
     {
+        node.Carries(NewChannels.Zero | NewChannels.Mean);
         int along = Along(node);
         const string Uneven = "it cuts the axis where its parts do not end";
         AxisExpression rest = node.In(0, along);
@@ -278,6 +286,7 @@ internal sealed class SliceRule : OperatorRule
 
     public override void Tie(NodeAxes node)
     {
+        node.Carries(NewChannels.Zero | NewChannels.Mean);
         AxisExpression[] axes = node.In(0);
         long[] dims = node.OutputDims(0)!;
         (long[]? starts, long[]? ends, long[]? listed, long[]? steps) = Ranges(node);
@@ -360,6 +369,7 @@ internal sealed class GatherRule : OperatorRule
 
     public override void Tie(NodeAxes node)
     {
+        node.Carries(NewChannels.Zero | NewChannels.Mean);
         AxisExpression[] axes = node.In(0);
         int along = NodeAxes.Normalize(node.Int("axis", 0), axes.Length);
         node.Pin(axes[along], "it picks indices along this axis");
@@ -393,6 +403,9 @@ internal sealed class PadRule : OperatorRule
             if (node.Has(input))
                 node.In(input);
         bool constant = (node.Text("mode") ?? "constant") == "constant";
+        // Mirrored and repeated positions hold what others hold; a number that is padded with must be 0 to leave zeros alone.
+        bool zero = !constant || (node.Attribute("value")?.F ?? 0) == 0 && (node.Node.Input.Count < 3 || node.Node.Input[2].Length == 0 || node.Scalar(2) == 0);
+        node.Carries(zero ? NewChannels.Zero | NewChannels.Mean : NewChannels.Mean);
         // The axes that the pads are for became an input in operator set 18.
         bool listed = node.Node.Input.Count > 3 && node.Node.Input[3].Length > 0;
         List<int>? padded = !listed ? [.. Enumerable.Range(0, axes.Length)]

@@ -16,6 +16,7 @@ internal sealed class ConvolutionRule : OperatorRule
         long groups = node.Int("group", 1);
         const string Uneven = "its channels cannot be divided into its groups";
         AxisExpression result = node.In(1, 0);
+        CarryChannels(node, groups);
         if (groups == 1)
             node.Contract(0, node.In(0, 1), 1, node.In(1, 1));
         else if (node.Solver.Factor(node.In(0, 1), groups, node.Reason(Uneven)) is { } input
@@ -32,6 +33,19 @@ internal sealed class ConvolutionRule : OperatorRule
         }
 
         TieRest(node, 1, result);
+    }
+
+    /// <summary>
+    /// The input's channels are summed over and those of the result made, so zeros and means go through; what a group makes of
+    /// zeros is zero, but groups cannot be averaged.
+    /// </summary>
+    internal static void CarryChannels(NodeAxes node, long groups)
+    {
+        NewChannels channels = groups == 1 ? NewChannels.Zero | NewChannels.Mean : NewChannels.Zero;
+        node.Carries(channels);
+        // An activation that is fused in, and sums with a value of the graph, are not looked at.
+        if (node.Attribute("activation") is not null || node.Has(3))
+            node.OutputCarries(0, 1, NewChannels.None);
     }
 
     /// <summary>Ties bias and residual input to the result's channels and fixes batch and spatial axes' parts.</summary>
@@ -87,6 +101,7 @@ internal sealed class TransposedConvolutionRule : OperatorRule
         long groups = node.Int("group", 1);
         const string Uneven = "its channels cannot be divided into its groups";
         AxisExpression result = node.In(1, 1);
+        ConvolutionRule.CarryChannels(node, groups);
         if (groups == 1)
             node.Contract(0, node.In(0, 1), 1, node.In(1, 0));
         else if (node.Solver.Factor(node.In(0, 1), groups, node.Reason(Uneven)) is { } input
@@ -125,6 +140,7 @@ internal sealed class MatMulRule : OperatorRule
     public override void Tie(NodeAxes node)
     {
         int leftRank = node.Rank(0), rightRank = node.Rank(1);
+        node.Carries(NewChannels.Zero | NewChannels.Mean);
         AxisExpression leftInner = node.In(0, -1);
         AxisExpression rightInner = node.In(1, rightRank == 1 ? 0 : -2);
         node.Contract(0, leftInner, 1, rightInner);
@@ -140,6 +156,7 @@ internal sealed class MatMulRule : OperatorRule
             {
                 node.Tie(left, right);
                 node.KeepWhole([left]);
+                node.OutputCarries(0, axis, NewChannels.Zero);
             }
 
             axes.Add(left is { Size: > 1 } || right is null ? left! : right);
@@ -180,6 +197,7 @@ internal sealed class GemmRule : OperatorRule
     public override void Tie(NodeAxes node)
     {
         int transA = (int)node.Int("transA", 0), transB = (int)node.Int("transB", 0);
+        node.Carries(NewChannels.Zero | NewChannels.Mean);
         node.Contract(0, node.In(0, 1 - transA), 1, node.In(1, transB));
         AxisExpression[] axes = [node.In(0, transA), node.In(1, 1 - transB)];
         if (node.Has(2))
@@ -189,7 +207,12 @@ internal sealed class GemmRule : OperatorRule
                 AxisExpression part = node.In(2, axis);
                 if (part.Size != 1)
                     node.Tie(part, axes[axis + 2 - node.Rank(2)]);
+                else
+                    node.OutputCarries(0, axis + 2 - node.Rank(2), NewChannels.Mean);
             }
+
+            for (int axis = 0; axis < 2 - node.Rank(2); axis++)
+                node.OutputCarries(0, axis, NewChannels.Mean);
 
             node.KeepWhole(axes);
         }
@@ -222,6 +245,9 @@ internal sealed class EinsumRule : OperatorRule
             return;
         }
 
+        node.Carries(NewChannels.Zero | NewChannels.Mean);
+        foreach (char letter in sides[1].Where(letter => operands.All(o => o.Contains(letter)) && operands.Length > 1))
+            node.OutputCarries(0, sides[1].IndexOf(letter), NewChannels.Zero);
         var axes = new Dictionary<char, AxisExpression>();
         for (int i = 0; i < operands.Length; i++)
         {
@@ -282,6 +308,7 @@ internal sealed class RecurrentRule : OperatorRule
         int gates = Gates(node);
         bool batchFirst = node.Int("layout", 0) != 0;
         AxisExpression hidden = node.In(2, 2);
+        node.Carries(0, 2, NewChannels.Zero | NewChannels.Mean);
         // W[directions, gates×hidden, in*], R[directions, gates×hidden, hidden*], B[directions, 2×gates×hidden].
         node.Contract(0, node.In(0, 2), 1, node.In(1, 2));
         hidden = AxisSolver.Dualize(hidden);

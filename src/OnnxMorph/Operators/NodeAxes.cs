@@ -18,6 +18,9 @@ public sealed class NodeAxes
     private readonly AxisExpression[]?[] _inputs;
     private readonly AxisExpression[]?[] _outputs;
     private readonly HashSet<(int Input, int Axis)> _seen = [];
+    private readonly Dictionary<(int, int), NewChannels> _inputCarries = [];
+    private readonly Dictionary<(int, int), NewChannels> _outputCarries = [];
+    private NewChannels _carries;
 
     internal NodeAxes(AxisAnalysis analysis, int index, AxisExpression[]?[] inputs)
     {
@@ -124,12 +127,40 @@ public sealed class NodeAxes
                 Pin(axis, why);
     }
 
+    /// <summary>
+    /// Says which new channels, beside copies, go through the node as what they are on every axis of every input and output:
+    /// <see cref="NewChannels.Zero"/> where zeros give zeros, <see cref="NewChannels.Mean"/> where the node is linear. What is not
+    /// said does not go through.
+    /// </summary>
+    public void Carries(NewChannels kinds) => _carries = kinds;
+
+    /// <summary>Says the same of one axis of an input.</summary>
+    public void Carries(int input, int axis, NewChannels kinds) => _inputCarries[(input, Normalize(axis, Rank(input)))] = kinds;
+
+    /// <summary>Says the same of one axis of an output.</summary>
+    public void OutputCarries(int output, int axis, NewChannels kinds) => _outputCarries[(output, axis)] = kinds;
+
+    /// <summary>The axis of a value less its mean over it: a space of its own where <paramref name="normalized"/> is one.</summary>
+    public AxisExpression Centred(AxisExpression normalized)
+    {
+        if (Solver.Resolve(normalized) is not SpaceAxis { Dual: false } space)
+            return normalized;
+        Pin reason = Reason("it normalises over this axis");
+        AxisExpression result = Solver.Fresh(space.Size, reason);
+        Solver.Centre(space, result, reason);
+        return result;
+    }
+
+    /// <summary>The node that makes an input; null where it is a constant or the caller's.</summary>
+    public NodeProto? Producer(int input) =>
+        input < Node.Input.Count && _analysis.Graph.Producer(Node.Input[input]) is { } n ? _analysis.Graph.Nodes[n] : null;
+
     /// <summary>A fixed axis.</summary>
     public AxisExpression Fixed(long size, string why) => new FixedAxis(size, Reason(why));
 
     /// <summary>
     /// Sums over <paramref name="value"/> against <paramref name="weight"/>: the weight's axis is the dual of the value's.
-    /// Where neither side comes from weights alone, both are pinned, since copies on both sides would count twice.
+    /// Where neither side comes from weights alone, both are a pair: copies on both sides would count twice.
     /// </summary>
     public void Contract(int valueInput, AxisExpression value, int weightInput, AxisExpression weight)
     {
@@ -138,10 +169,7 @@ public sealed class NodeAxes
         else if (IsWeight(valueInput))
             Tie(weight, AxisSolver.Dualize(value));
         else
-        {
-            Pin(value, "it sums over this axis of two activations");
-            Pin(weight, "it sums over this axis of two activations");
-        }
+            Solver.Pair(value, weight, Reason("it sums over this axis of two activations"));
     }
 
     /// <summary>Whether an input is computed from constants alone.</summary>
@@ -165,6 +193,9 @@ public sealed class NodeAxes
     /// <summary>The integers of an input whose value is known; null where it is computed from data.</summary>
     public long[]? Ints(int input) => input < Node.Input.Count && Node.Input[input].Length > 0
         ? _analysis.Shapes.Ints(Node.Input[input]) : null;
+
+    /// <summary>The integers of any value of the graph; null where it is computed from data.</summary>
+    public long[]? IntsOf(string value) => _analysis.Shapes.Ints(value);
 
     /// <summary>Whether the size of an input's axis depends on the sizes that callers choose.</summary>
     public bool IsSymbolicInput(int input, int axis) => _analysis.Shapes.IsSymbolic(Node.Input[input], axis);
@@ -213,5 +244,21 @@ public sealed class NodeAxes
         for (int output = 0; output < _outputs.Length; output++)
             if (_outputs[output] is null && HasOutput(output))
                 _outputs[output] = [.. OutputDims(output)!.Select(size => Fixed(size, "its result has a size of its own"))];
+        Forbid(_inputs, _inputCarries);
+        Forbid(_outputs, _outputCarries);
+    }
+
+    private void Forbid(AxisExpression[]?[] values, Dictionary<(int, int), NewChannels> carries)
+    {
+        const NewChannels All = NewChannels.Zero | NewChannels.Mean;
+        for (int value = 0; value < values.Length; value++)
+        {
+            for (int axis = 0; axis < (values[value]?.Length ?? 0); axis++)
+            {
+                NewChannels barred = All & ~carries.GetValueOrDefault((value, axis), _carries);
+                if (barred != NewChannels.None && values[value]![axis] is not FixedAxis)
+                    Solver.Forbid(values[value]![axis], barred, Reason("zeros or means do not go through it as they are"));
+            }
+        }
     }
 }

@@ -16,15 +16,26 @@ public sealed class PatchRefusedException(int node, Pin pin) : Exception(pin.ToS
 public sealed class NodePatch
 {
     private readonly Func<AxisExpression, long> _newSize;
+    private readonly Func<AxisExpression, NewChannels, double> _share;
 
-    internal NodePatch(NodeAxes axes, Func<AxisExpression, long> newSize)
+    internal NodePatch(NodeAxes axes, Func<AxisExpression, long> newSize, Func<AxisExpression, NewChannels, double> share)
     {
         Axes = axes;
         _newSize = newSize;
+        _share = share;
     }
 
     /// <summary>The parent's node.</summary>
     public NodeAxes Axes { get; }
+
+    /// <summary>Floating-point attributes to set, by name.</summary>
+    internal Dictionary<string, float> FloatAttributes { get; } = [];
+
+    /// <summary>Factors of constant inputs, by input number.</summary>
+    internal Dictionary<int, double> InputFactors { get; } = [];
+
+    /// <summary>What output 0 is a multiple of, when the node computes on the child's values what it computed on the parent's.</summary>
+    internal double OutputFactor { get; private set; } = 1;
 
     /// <summary>Integer attributes to set, by name.</summary>
     internal Dictionary<string, long> IntAttributes { get; } = [];
@@ -37,6 +48,24 @@ public sealed class NodePatch
 
     /// <summary>Size of an axis in the child.</summary>
     public long NewSize(AxisExpression axis) => _newSize(axis);
+
+    /// <summary>
+    /// How much of an axis of the child are copies of the parent's channels, where the others hold zeros or the mean: what a
+    /// variance over it is multiplied by; 1 where there are copies only.
+    /// </summary>
+    public double Share(AxisExpression axis) => _share(axis, NewChannels.Zero | NewChannels.Mean);
+
+    /// <summary>How much of an axis of the child is not zero all along: what a mean over it is multiplied by.</summary>
+    public double ZeroShare(AxisExpression axis) => _share(axis, NewChannels.Zero);
+
+    /// <summary>Sets a floating-point attribute.</summary>
+    public void SetFloat(string name, float value) => FloatAttributes[name] = value;
+
+    /// <summary>Multiplies a constant input.</summary>
+    public void Scale(int input, double factor) => InputFactors[input] = factor;
+
+    /// <summary>Says that output 0 comes out as <paramref name="factor"/> × what it must be, which nodes behind it make good.</summary>
+    public void Compensate(double factor) => OutputFactor = factor;
 
     /// <summary>Sets an integer attribute.</summary>
     public void SetInt(string name, long value) => IntAttributes[name] = value;

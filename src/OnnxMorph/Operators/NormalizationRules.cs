@@ -1,4 +1,5 @@
 using OnnxMorph.Axes;
+using OnnxMorph.Onnx;
 
 namespace OnnxMorph.Operators;
 
@@ -11,6 +12,7 @@ internal sealed class BatchNormalizationRule : OperatorRule
     {
         AxisExpression[] axes = node.In(0);
         node.KeepWhole(axes);
+        node.Carries(NewChannels.Zero);
         AxisExpression channels = axes.Length > 1 ? axes[1] : axes[0];
         for (int input = 1; input < node.Node.Input.Count; input++)
             node.Tie(channels, node.In(input, 0));
@@ -32,6 +34,7 @@ internal sealed class InstanceNormalizationRule : OperatorRule
     {
         AxisExpression[] axes = node.In(0);
         node.KeepWhole(axes);
+        node.Carries(NewChannels.Zero);
         for (int input = 1; input <= 2; input++)
             node.Tie(axes[1], node.In(input, 0));
         foreach (AxisExpression axis in axes.Skip(2))
@@ -42,24 +45,84 @@ internal sealed class InstanceNormalizationRule : OperatorRule
     public override FreshValue Fresh(NodeAxes node, int input) => input == 1 ? FreshValue.One : FreshValue.Zero;
 }
 
-/// <summary>Layer and RMS normalisation over the last axes: uniform replication leaves mean and variance as they are.</summary>
+/// <summary>
+/// What layer and RMS norms over the last axis have in common. Uniform replication leaves mean and variance as they are. Beside
+/// r copies of n channels, up to n' channels in all, a layer norm takes the mean as new channels and an RMS norm zeros; the
+/// normalised values then come out 1/η times as large, η² = rn/n', and zero on the new channels, so the scale becomes η·γ and ε
+/// η²·ε (METHODS.md §1).
+/// </summary>
+internal static class NormOverChannels
+{
+    /// <summary>Ties the normalised axis and gives that of the result.</summary>
+    /// <param name="node">The norm.</param>
+    /// <param name="normalized">The axis.</param>
+    /// <param name="subtractsMean">Whether it is a layer norm.</param>
+    /// <param name="scale">Number of the input that holds γ.</param>
+    /// <param name="shift">Number of the input that holds β, where there is one.</param>
+    public static AxisExpression Tie(NodeAxes node, AxisExpression normalized, bool subtractsMean, int scale, int shift)
+    {
+        Pin reason = node.Reason("it normalises over this axis");
+        NewChannels alternatives = subtractsMean ? NewChannels.Mean : NewChannels.Zero;
+        if (!IsVector(scale) || (node.Has(shift) && !IsVector(shift)))
+            alternatives = NewChannels.None;
+        node.Solver.RequireUniform(normalized, reason, alternatives);
+        AxisExpression result = subtractsMean && alternatives != NewChannels.None ? node.Centred(normalized) : normalized;
+        foreach (int input in (int[])[scale, shift])
+        {
+            if (!node.Has(input))
+                continue;
+            if (node.In(input, -1).Size > 1)
+                node.Tie(result, node.In(input, -1));
+            node.Carries(input, -1, NewChannels.Zero);
+        }
+
+        return result;
+
+        bool IsVector(int input) => node.Has(input) && node.IsConstant(input) && node.Rank(input) > 0 && node.In(input, -1).Size == normalized.Size;
+    }
+
+    /// <summary>Rescales γ and ε for the child's channels.</summary>
+    public static void Patch(NodePatch patch, AxisExpression normalized, int scale, double epsilon)
+    {
+        double share = patch.Share(normalized);
+        if (share == 1)
+            return;
+        patch.Scale(scale, Math.Sqrt(share));
+        patch.SetFloat("epsilon", (float)((patch.Axes.Attribute("epsilon")?.F ?? epsilon) * share));
+    }
+}
+
+/// <summary>Layer and RMS normalisation over the last axes.</summary>
 internal sealed class LayerNormalizationRule : OperatorRule
 {
+    private const double DefaultEpsilon = 1e-5;
+
     public override IEnumerable<string> Operators =>
         ["LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "com.microsoft:SimplifiedLayerNormalization"];
 
     public override void Tie(NodeAxes node)
     {
-        AxisExpression[] axes = node.In(0);
+        AxisExpression[] axes = node.In(0), result = node.In(0);
         node.KeepWhole(axes);
+        node.Carries(NewChannels.None);
         int first = NodeAxes.Normalize(node.Int("axis", -1), axes.Length);
-        for (int axis = first; axis < axes.Length; axis++)
+        bool subtractsMean = node.Node.OpType == "LayerNormalization";
+        // Over several axes, channels cannot be told from what is no channel.
+        bool channels = first == axes.Length - 1;
+        if (channels)
+        {
+            result[first] = NormOverChannels.Tie(node, axes[first], subtractsMean, scale: 1, shift: 2);
+            node.Carries(0, first, subtractsMean ? NewChannels.Mean : NewChannels.Zero);
+            node.OutputCarries(0, first, NewChannels.Zero);
+        }
+
+        for (int axis = first; axis < axes.Length && !channels; axis++)
             node.Solver.RequireUniform(axes[axis], node.Reason("it normalises over this axis"));
         for (int input = 1; input < node.Node.Input.Count; input++)
         {
             if (!node.Has(input))
                 continue;
-            for (int axis = 0; axis < node.Rank(input); axis++)
+            for (int axis = 0; axis < node.Rank(input) - (channels ? 1 : 0); axis++)
             {
                 AxisExpression part = node.In(input, axis);
                 if (part.Size > 1)
@@ -67,10 +130,22 @@ internal sealed class LayerNormalizationRule : OperatorRule
             }
         }
 
-        node.SetOut(0, axes);
+        node.SetOut(0, result);
         for (int output = 1; output < node.Node.Output.Count; output++)
             if (node.HasOutput(output))
                 node.SetOut(output, axes.Select((a, i) => i < first ? a : node.Fixed(1, "a statistic")));
+    }
+
+    public override void Patch(NodePatch patch)
+    {
+        NodeAxes node = patch.Axes;
+        if (NodeAxes.Normalize(node.Int("axis", -1), node.Rank(0)) != node.Rank(0) - 1)
+            return;
+        AxisExpression normalized = node.In(0, -1);
+        // Statistics that somebody reads would be those of the child.
+        if (patch.Share(normalized) != 1 && Enumerable.Range(1, Math.Max(node.Node.Output.Count - 1, 0)).Any(o => node.Node.Output[o].Length > 0))
+            throw patch.Refuse("its statistics are read");
+        NormOverChannels.Patch(patch, normalized, scale: 1, DefaultEpsilon);
     }
 
     public override FreshValue Fresh(NodeAxes node, int input) => input == 1 ? FreshValue.One : FreshValue.Zero;
@@ -177,22 +252,20 @@ internal sealed class ReductionRule : OperatorRule
     public override void Tie(NodeAxes node)
     {
         AxisExpression[] axes = node.In(0);
-        // The axes became an input in operator set 18 (13 for ReduceSum).
-        long[]? listed = node.IntList("axes") ?? (node.Node.Input.Count > 1 && node.Node.Input[1].Length > 0 ? node.Ints(1) : []);
-        if (listed is null)
+        if (Listed(node.Node, node) is not { } listed)
         {
             node.PinInput(0, "which axes it reduces is computed from data");
             return;
         }
 
-        bool nothing = listed.Length == 0 && node.Int("noop_with_empty_axes", 0) != 0;
-        var reduced = (nothing ? [] : listed.Length == 0 ? Enumerable.Range(0, axes.Length) : listed.Select(a => NodeAxes.Normalize(a, axes.Length))).ToHashSet();
+        HashSet<int> reduced = Reduced(node, listed);
         foreach (int axis in reduced)
         {
             switch (node.Node.OpType)
             {
                 case "ReduceMean":
-                    node.Solver.RequireUniform(axes[axis], node.Reason("it takes the mean over this axis"));
+                    // The mean of the mean is the mean; of zeros beside it, a part of it, which Patch makes good.
+                    node.Solver.RequireUniform(axes[axis], node.Reason("it takes the mean over this axis"), NewChannels.Zero | NewChannels.Mean);
                     break;
                 case "ReduceMax" or "ReduceMin":
                     node.Solver.RequireCopies(axes[axis], node.Reason("it takes the largest or smallest value over this axis"));
@@ -204,10 +277,43 @@ internal sealed class ReductionRule : OperatorRule
         }
 
         node.KeepWhole(axes);
+        node.Carries(node.Node.OpType switch
+        {
+            "ReduceMean" or "ReduceSum" => NewChannels.Zero | NewChannels.Mean,
+            "ReduceMax" or "ReduceMin" or "ReduceSumSquare" or "ReduceL1" or "ReduceL2" or "ReduceProd" => NewChannels.Zero,
+            _ => NewChannels.None,
+        });
         node.SetOut(0, node.Int("keepdims", 1) != 0
             ? axes.Select((a, i) => reduced.Contains(i) ? node.Fixed(1, "a reduced axis") : a)
             : axes.Where((_, i) => !reduced.Contains(i)));
     }
+
+    public override void Patch(NodePatch patch)
+    {
+        NodeAxes node = patch.Axes;
+        if (node.Node.OpType != "ReduceMean" || Listed(node.Node, node) is not { } listed)
+            return;
+        double share = Reduced(node, listed).Aggregate(1.0, (product, axis) => product * patch.ZeroShare(node.In(0, axis)));
+        if (share != 1)
+            patch.Compensate(share);
+    }
+
+    // The axes became an input in operator set 18 (13 for ReduceSum).
+    private static long[]? Listed(NodeProto reduction, NodeAxes known) =>
+        reduction.Attribute.FirstOrDefault(a => a.Name == "axes")?.Ints.ToArray()
+        ?? (reduction.Input.Count > 1 && reduction.Input[1].Length > 0 ? known.IntsOf(reduction.Input[1]) : []);
+
+    private static HashSet<int> Reduced(NodeAxes node, long[] listed)
+    {
+        int rank = node.Rank(0);
+        bool nothing = listed.Length == 0 && node.Int("noop_with_empty_axes", 0) != 0;
+        return [.. nothing ? [] : listed.Length == 0 ? Enumerable.Range(0, rank) : listed.Select(a => NodeAxes.Normalize(a, rank))];
+    }
+
+    /// <summary>The one axis that a reduction of <paramref name="reader"/>'s input 0 is over and keeps as an axis of size 1; null where it does otherwise.</summary>
+    internal static int? KeptAxis(NodeProto reduction, NodeAxes reader) =>
+        Listed(reduction, reader) is [long axis] && (reduction.Attribute.FirstOrDefault(a => a.Name == "keepdims")?.I ?? 1) != 0
+            ? NodeAxes.Normalize(axis, reader.Rank(0)) : null;
 }
 
 /// <summary>Pooling and resampling: batch and channels go through, positions are the operator's own.</summary>
@@ -238,6 +344,13 @@ internal sealed class SpatialRule : OperatorRule
         for (int input = 1; input < node.Node.Input.Count; input++)
             node.PinInput(input, "its input has a form of its own");
         node.KeepWhole(axes);
+        node.Carries(node.Node.OpType switch
+        {
+            "AveragePool" or "GlobalAveragePool" or "Upsample" => NewChannels.Zero | NewChannels.Mean,
+            // Where it extrapolates, it may do so with a number of its own.
+            "Resize" => node.Text("coordinate_transformation_mode") == "tf_crop_and_resize" ? NewChannels.None : NewChannels.Zero | NewChannels.Mean,
+            _ => NewChannels.Zero,
+        });
         bool regions = node.Node.OpType is "RoiAlign" or "MaxRoiPool";
         AxisExpression[] result =
         [

@@ -24,10 +24,12 @@ internal sealed class PointwiseRule : OperatorRule
     {
         int rank = node.OutputDims(0)!.Length;
         var axes = new AxisExpression[rank];
+        int? centred = CentredAxis(node);
         for (int axis = 0; axis < rank; axis++)
         {
             AxisExpression? shared = null;
             AxisExpression? broadcast = null;
+            var along = new bool[node.Node.Input.Count];
             for (int input = 0; input < node.Node.Input.Count; input++)
             {
                 if (!node.Has(input))
@@ -35,6 +37,7 @@ internal sealed class PointwiseRule : OperatorRule
                 int own = axis - (rank - node.Rank(input));
                 if (own < 0)
                     continue;
+                along[input] = node.In(input, own).Size > 1;
                 AxisExpression part = node.In(input, own);
                 if (part.Size == 1)
                     broadcast = part;
@@ -45,6 +48,19 @@ internal sealed class PointwiseRule : OperatorRule
             }
 
             axes[axis] = shared ?? broadcast ?? node.Fixed(1, "an axis of size 1");
+            NewChannels carried = NewChannelRules.Through(node, along);
+            for (int input = 0; input < node.Node.Input.Count; input++)
+                if (node.Has(input) && axis - (rank - node.Rank(input)) is >= 0 and var own)
+                    node.Carries(input, own, carried);
+            if (axis == centred)
+            {
+                node.Carries(0, axis, NewChannels.Mean);
+                axes[axis] = node.Centred(axes[axis]);
+                carried = NewChannels.Zero;
+            }
+
+            for (int output = 0; output < node.Node.Output.Count; output++)
+                node.OutputCarries(output, axis, carried);
         }
 
         if (!KeepsSums(node))
@@ -56,6 +72,12 @@ internal sealed class PointwiseRule : OperatorRule
             if (node.HasOutput(output))
                 node.SetOut(output, axes);
     }
+
+    // The axis of x − mean(x) that the mean is over, as exporters write the first half of a layer norm.
+    private static int? CentredAxis(NodeAxes node) =>
+        node.Node.OpType == "Sub" && node.Has(0) && node.Has(1) && node.Rank(0) == node.Rank(1)
+        && node.Producer(1) is { OpType: "ReduceMean" } mean && mean.Input[0] == node.Node.Input[0]
+            ? ReductionRule.KeptAxis(mean, node) : null;
 
     // Linear in its only varying operand, with scalars beside it.
     private static bool KeepsSums(NodeAxes node) => node.Node.OpType switch
@@ -96,8 +118,10 @@ internal sealed class PassThroughRule : OperatorRule
     public override void Tie(NodeAxes node)
     {
         AxisExpression[] axes = node.In(0);
-        if (node.Node.OpType == "Cast" && !((ElementType)node.Int("to", 0)).IsScalable())
+        bool rounds = node.Node.OpType == "Cast" && !((ElementType)node.Int("to", 0)).IsScalable();
+        if (rounds)
             node.KeepWhole(axes);
+        node.Carries(rounds ? NewChannels.Zero : NewChannels.Zero | NewChannels.Mean);
         node.SetOut(0, axes);
     }
 

@@ -18,10 +18,12 @@ public static class StepKinds
             "widen", "Widen the output channels of layers.",
             [
                 size,
-                StepOption.Choice("method", "What new channels are: copies that share their readers' weights (replicate), random ones that are read with zeros (zero), or random pairs that cancel (opposed).",
+                StepOption.Choice("method", "What new channels are: copies that share their readers' weights (replicate), channels of which one side is zero (zero), or random pairs that cancel (opposed).",
                     "replicate", "zero", "opposed"),
+                StepOption.Choice("side", "Which side is zero under method zero: the one with fewer weights (smaller), the weights that read new channels (consumer), or those that make them (producer).",
+                    "smaller", "consumer", "producer"),
             ],
-            step => new WidenPass(step.Selector, step.Size("size"), (WidenMethod)step.Choice("method"), step.Seed).Apply)
+            step => new WidenPass(step.Selector, step.Size("size"), (WidenMethod)step.Choice("method"), step.Seed, (ZeroSide)step.Choice("side")).Apply)
         {
             Main = size,
             Examples = "'*=x1.5', 'conv*=96' or '/stem/*=+8'",

@@ -29,6 +29,7 @@ internal abstract class TensorReader(WeightExpression expression) : IDisposable
     {
         StoredWeight { File: not null } stored => new FileReader(stored),
         StoredWeight stored => new MemoryReader(stored),
+        ReshapedWeight reshaped => Open(reshaped.Source, device),
         FilledWeight filled => new FilledReader(filled),
         DiracWeight dirac => new DiracReader(dirac),
         MappedWeight mapped => new MappedReader(mapped, device),

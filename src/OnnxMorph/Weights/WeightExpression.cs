@@ -48,6 +48,18 @@ public abstract class WeightExpression
         return mapped.Source.Map(fused.ToImmutable(), mapped.Maps.Any(HasFresh) ? mapped.Fill : fill);
     }
 
+    /// <summary>This tensor multiplied by a number.</summary>
+    public WeightExpression Times(double factor)
+    {
+        if (factor == 1)
+            return this;
+        if (Shape.Length == 0)
+            return new ReshapedWeight(new ReshapedWeight(this, [1]).Times(factor), []);
+        var maps = new AxisMap?[Shape.Length];
+        maps[^1] = AxisMap.Identity(checked((int)Shape[^1])).Times(factor);
+        return Map([.. maps], Fill.Zero);
+    }
+
     /// <summary>
     /// Whether <paramref name="maps"/> after <paramref name="first"/> equal their fusion: the maps compose, and the tensor has
     /// one fill.
@@ -90,6 +102,22 @@ public sealed class StoredWeight : WeightExpression
 
     /// <summary>The bytes, where they are in memory.</summary>
     public ReadOnlyMemory<byte> Bytes { get; }
+}
+
+/// <summary>The elements of a tensor, in the same order, under other axes.</summary>
+public sealed class ReshapedWeight : WeightExpression
+{
+    /// <summary>The elements of <paramref name="source"/> under axes of sizes <paramref name="shape"/>.</summary>
+    public ReshapedWeight(WeightExpression source, ImmutableArray<long> shape)
+        : base(source.Type, shape)
+    {
+        if (Count != source.Count)
+            throw new ArgumentException($"{source.Count} elements cannot stand as {string.Join('×', shape)}.", nameof(shape));
+        Source = source;
+    }
+
+    /// <summary>The tensor that is read.</summary>
+    public WeightExpression Source { get; }
 }
 
 /// <summary>A tensor that a fill makes: constants and seeded random values.</summary>

@@ -202,7 +202,8 @@ public class AxisSolverTests
         _solver.RequireUniform(AxisSolver.Concat([e, Fixed(3)]), s_why);
         _solver.Settle();
         Assert.Same(AxisSolver.UniformRoot(Space(a)), AxisSolver.UniformRoot(Space(b)));
-        Assert.NotNull(Space(a).CopiesOnly);
+        Assert.NotNull(Space(a).UniformReason);
+        Assert.Null(Space(a).Filling);
         Assert.NotNull(Space(c).CopiesOnly);
         Assert.Null(Space(c).Uniform);
         Assert.True(IsPinned(d));

@@ -30,7 +30,7 @@ public class SpaceMapsTests
 
             List<int?[]> index = Indices(axis, maps);
             Assert.Equal(index.Count, spaceMaps.NewSize(axis));
-            if (spaceMaps.Of(axis, 7) is not { } primal)
+            if (spaceMaps.Of(axis, 7, _ => false) is not { } primal)
             {
                 Assert.DoesNotContain(solver.Leaves(axis), leaf => maps.ContainsKey(leaf.Space));
                 continue;
@@ -57,7 +57,7 @@ public class SpaceMapsTests
             Assert.Equal(fresh.Count, fresh.Values.Distinct().Count());
 
             // Contracted: D·[E F] = [1 0] for any draw of the fresh values.
-            AxisMap dual = spaceMaps.Of(AxisSolver.Dualize(axis), 7)!;
+            AxisMap dual = spaceMaps.Of(AxisSolver.Dualize(axis), 7, _ => false)!;
             Assert.Equal((parent, primal.Size), (dual.SourceSize, dual.Size));
             double[,] e = Dense(primal), d = Dense(dual);
             // The weight is 1 at parent index w, 0 elsewhere, and random at its own fresh indices.

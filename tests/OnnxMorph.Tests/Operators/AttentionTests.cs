@@ -79,7 +79,7 @@ public sealed class AttentionTests
     }
 
     [Fact]
-    public void SkipNormsTakeWholeFactors()
+    public void SkipNormsTakeMeansOrWholeFactors()
     {
         Net net = Tokens();
         string x = net.Linear(net.Input("x", "N", "T", 6), 6, 8, "a");
@@ -87,7 +87,21 @@ public sealed class AttentionTests
         string h = Fused(net, "BiasGelu", [net.Op("MatMul", [y, net.Weight([8, 10])], name: "up"), net.Weight([10])]);
         net.Output(net.Linear(h, 10, 4, "out"));
         Layer.Grow(net, inDouble: false,
-            new Layer("a", 8, How.Uniformly, Because: "normalises"), new Layer("b", 8, How.Uniformly, Because: "normalises"), new Layer("up", 10));
+            new Layer("a", 8), new Layer("b", 8), new Layer("up", 10));
+        // Added to again, what was normalised cannot be zero and a mean at once.
+        net = Tokens();
+        x = net.Linear(net.Input("x", "N", "T", 6), 6, 8, "a");
+        y = Normed(net, net.Linear(x, 8, 8, "b"), x, 8);
+        net.Output(net.Linear(Normed(net, net.Linear(y, 8, 8, "c"), y, 8), 8, 4, "out"));
+        Layer.Grow(net, inDouble: false,
+            new Layer("a", 8, How.Uniformly, Because: "normalises"), new Layer("b", 8, How.Uniformly, Because: "normalises"), new Layer("c", 8, How.Uniformly, Because: "normalises"));
+        // Without a mean zeros do.
+        net = Tokens();
+        x = net.Linear(net.Input("x", "N", "T", 6), 6, 8, "a");
+        string Simplified(string value, string skip) => Fused(net, "SkipSimplifiedLayerNormalization", [value, skip, net.Positive(8)], new { epsilon = 1e-5 });
+        y = Simplified(net.Linear(x, 8, 8, "b"), x);
+        net.Output(net.Linear(Simplified(net.Linear(y, 8, 8, "c"), y), 8, 4, "out"));
+        Layer.Grow(net, inDouble: false, new Layer("a", 8), new Layer("b", 8), new Layer("c", 8));
     }
 
     [Fact]

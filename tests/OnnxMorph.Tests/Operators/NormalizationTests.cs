@@ -1,3 +1,5 @@
+using OnnxMorph.Axes;
+using OnnxMorph.Morphs;
 using OnnxMorph.Tests.Testing;
 using OnnxMorph.Weights;
 using Xunit;
@@ -38,43 +40,97 @@ public class NormalizationTests
     public void Instance() =>
         Layer.Grow(Image((net, x) => net.Op("InstanceNormalization", [x, net.Weight([4]), net.Weight([4])], new { epsilon = 0.1 })), inDouble: false, new Layer("a", 4));
 
+    // Norms whose ε is an attribute hold it in single precision; sizes and ε are such that what it becomes is a float.
+    private const double Epsilon = 0.09375;
+
+    private static MorphResult GrowFilled(Net net, bool inDouble = true)
+    {
+        MorphResult result = Check.Morph(net, inDouble, Check.Widen("*", "x1.5"), Check.Widen("*", "+2", WidenMethod.Zero), Check.Widen("*", "x2", WidenMethod.Opposed));
+        foreach ((int step, long size) in ((int, long)[])[(0, 6), (1, 8), (2, 16)])
+            Check.Grown(result, "a", size, step);
+        return result;
+    }
+
+    /// <summary>Beside the copies, the mean before the norm and zeros behind it.</summary>
     [Fact]
     public void LayerNorm()
     {
-        Layer.Grow(Tokens((net, x) => net.Op("LayerNormalization", [x, net.Weight([4]), net.Weight([4])], new { epsilon = 0.1 })), new Layer("a", 4, How.Uniformly, Because: "it normalises over this axis"));
-        Layer.Grow(Tokens((net, x) => net.Op("LayerNormalization", [x, net.Weight([4])], new { epsilon = 0.1, axis = 2 })), new Layer("a", 4, How.Uniformly));
+        MorphResult result = GrowFilled(Tokens((net, x) => net.Op("LayerNormalization", [x, net.Weight([4]), net.Weight([4])], new { epsilon = Epsilon }, name: "norm")));
+        AxisMap before = result.Relations["a_out"][2]!, after = result.Relations["norm_out"][2]!;
+        for (int c = 0; c < 16; c++)
+        {
+            Assert.Equal(c < 4 ? [c] : [0, 1, 2, 3], before[c].ToArray().Select(t => t.Source));
+            Assert.All(before[c].ToArray(), t => Assert.Equal(c < 4 ? 1 : 0.25, t.Weight, 1e-15));
+            Assert.Equal(c < 4 ? [new Tap(c, 1)] : [], after[c].ToArray());
+        }
+
+        GrowFilled(Tokens((net, x) => net.Op("LayerNormalization", [x, net.Weight([4])], new { epsilon = Epsilon, axis = 2 })));
+        // A residual stream that a norm begins with and no norm adds to.
+        GrowFilled(Tokens((net, x) =>
+        {
+            string normed = net.Op("LayerNormalization", [x, net.Weight([4]), net.Weight([4])], new { epsilon = Epsilon });
+            string sum = net.Add(x, net.Linear(net.Op("Tanh", [net.Linear(normed, 4, 5, "up")]), 5, 4, "down"));
+            return net.Op("LayerNormalization", [sum, net.Weight([4]), net.Weight([4])], new { epsilon = Epsilon });
+        }));
+        // What is normalised again as it stands cannot be both zero and a mean: whole copies only.
+        Layer.Grow(Tokens((net, x) =>
+        {
+            string normed = net.Op("LayerNormalization", [x, net.Weight([4]), net.Weight([4])], new { epsilon = 0.1 });
+            return net.Op("LayerNormalization", [net.Add(normed, net.Linear(normed, 4, 4, "b2")), net.Weight([4]), net.Weight([4])], new { epsilon = 0.1 });
+        }), new Layer("a", 4, How.Uniformly, Because: "it normalises over this axis"));
+        // Not linear before the norm, or one shift for all channels behind it.
+        Layer.Grow(Tokens((net, x) => net.Op("LayerNormalization", [net.Relu(x), net.Weight([4])], new { epsilon = 0.1 })), new Layer("a", 4, How.Uniformly, Because: "it normalises over this axis"));
+        Layer.Grow(Tokens((net, x) => net.Op("Sigmoid", [net.Op("LayerNormalization", [x, net.Weight([4])], new { epsilon = 0.1 })])), new Layer("a", 4, How.Uniformly, Because: "it normalises over this axis"));
         // Over heads and sizes at once: both are taken equally often.
         Layer.Grow(Tokens((net, x) => net.Reshape(net.Op("LayerNormalization", [net.Reshape(x, 0, 0, 2, 2), net.Weight([2, 2])], new { epsilon = 0.1, axis = -2 }), 0, 0, 4)), new Layer("a", 4, How.Uniformly));
         // Beside what callers give the mean is over something fixed.
         Layer.Grow(Tokens((net, x) => net.Op("LayerNormalization", [net.Op("Concat", [x, "x"], new { axis = 2 }), net.Weight([7])], new { epsilon = 0.1 }), after: 7), new Layer("a", 4, How.Never));
         // Two layers under one norm grow by the same factor.
         var net = Tokens((net, x) => net.Op("LayerNormalization", [net.Op("Concat", [x, net.Linear("x", 3, 6, "c")], new { axis = 2 }), net.Weight([10])], new { epsilon = 0.1 }), after: 10);
-        var result = Check.Morph(net, Check.Widen("a", "x2.5"));
+        result = Check.Morph(net, Check.Widen("a", "x2.5"));
         Check.Grown(result, "a", 12);
         Assert.Equal(18, result.Relations["c_out"][2]!.Size);
     }
 
+    private static string TakenApart(Net net, string x, int channels, bool affine = true)
+    {
+        string mean = net.Op("ReduceMean", [x], new { axes = new[] { -1 } });
+        string centred = net.Op("Sub", [x, mean]);
+        string variance = net.Op("ReduceMean", [net.Op("Pow", [centred, net.Filled(2)])], new { axes = new[] { -1 } });
+        string scaled = net.Op("Div", [centred, net.Op("Sqrt", [net.Add(variance, net.Filled(0.1))])]);
+        return affine ? net.Add(net.Mul(scaled, net.Weight([channels])), net.Weight([channels])) : scaled;
+    }
+
     [Fact]
-    public void LayerNormTakenApart() =>
-        Layer.Grow(Tokens((net, x) =>
-        {
-            string mean = net.Op("ReduceMean", [x], new { axes = new[] { -1 } });
-            string centred = net.Op("Sub", [x, mean]);
-            string variance = net.Op("ReduceMean", [net.Op("Pow", [centred, net.Filled(2)])], new { axes = new[] { -1 } });
-            string scaled = net.Op("Div", [centred, net.Op("Sqrt", [net.Add(variance, net.Filled(0.1))])]);
-            return net.Add(net.Mul(scaled, net.Weight([4])), net.Weight([4]));
-        }), new Layer("a", 4, How.Uniformly, Because: "mean"));
+    public void LayerNormTakenApart()
+    {
+        MorphResult result = Layer.Grow(Tokens((net, x) => TakenApart(net, x, 4)), new Layer("a", 4));
+        // ε and the scale took the factor: no node was added.
+        Assert.DoesNotContain(result.Child.Proto.Graph.Node, n => n.Name.EndsWith("_share", StringComparison.Ordinal));
+        // Without a scale that could take it, a factor stands in the graph.
+        result = Layer.Grow(Tokens((net, x) => TakenApart(net, x, 4, affine: false)), new Layer("a", 4));
+        Assert.Contains(result.Child.Proto.Graph.Node, n => n.Name.Contains("_share", StringComparison.Ordinal));
+        // Normalised again as it stands.
+        Layer.Grow(Tokens((net, x) => TakenApart(net, TakenApart(net, x, 4), 4)), new Layer("a", 4, How.Uniformly, Because: "mean"));
+    }
 
     [Fact]
     public void RootMeanSquare()
     {
-        Layer.Grow(Tokens((net, x) => net.Op("RMSNormalization", [x, net.Weight([4])], new { epsilon = 0.1 }), opset: 23), new Layer("a", 4, How.Uniformly));
-        Layer.Grow(Tokens((net, x) => net.Op("SimplifiedLayerNormalization", [x, net.Weight([4])], new { epsilon = 0.1, axis = -1 }), type: ElementType.Float32), inDouble: false, new Layer("a", 4, How.Uniformly));
+        GrowFilled(Tokens((net, x) => net.Op("RMSNormalization", [x, net.Weight([4])], new { epsilon = Epsilon }), opset: 23));
+        GrowFilled(Tokens((net, x) => net.Op("SimplifiedLayerNormalization", [x, net.Weight([4])], new { epsilon = Epsilon, axis = -1 }), type: ElementType.Float32), inDouble: false);
         Layer.Grow(Tokens((net, x) =>
         {
             string power = net.Op("ReduceMean", [net.Mul(x, x), net.Ints(-1)]);
             return net.Mul(net.Mul(x, net.Op("Reciprocal", [net.Op("Sqrt", [net.Add(power, net.Filled(0.1))])])), net.Weight([4]));
-        }, opset: 18), new Layer("a", 4, How.Uniformly));
+        }, opset: 18), new Layer("a", 4));
+        // Normalised again as it stands: zeros stay zeros.
+        GrowFilled(Tokens((net, x) =>
+        {
+            string normed = net.Op("RMSNormalization", [x, net.Weight([4])], new { epsilon = Epsilon });
+            return net.Op("RMSNormalization", [net.Add(normed, net.Relu(net.Linear(normed, 4, 4, "b2"))), net.Weight([4])], new { epsilon = Epsilon });
+        }, opset: 23));
+        Layer.Grow(Tokens((net, x) => net.Op("RMSNormalization", [net.Op("Exp", [x]), net.Weight([4])], new { epsilon = 0.1 }), opset: 23), new Layer("a", 4, How.Uniformly, Because: "it normalises over this axis"));
     }
 
     /// <summary>Scale and bias are per group until operator set 20, per channel from 21 on.</summary>
@@ -145,7 +201,7 @@ public class NormalizationTests
             Layer.Grow(Tokens((net, x) => net.Add(x, Reduce(net, op, x, 1, 1)), opset: opset, type: type), inDouble: type == ElementType.Float64, new Layer("a", 4));
             Layer.Grow(Tokens((net, x) => Reduce(net, op, x, -2, 0), opset: opset, type: type), inDouble: type == ElementType.Float64, new Layer("a", 4));
             // Over the channels it depends on the operator.
-            How how = op switch { "ReduceMean" => How.Uniformly, "ReduceMax" or "ReduceMin" => How.ByCopies, _ => How.Never };
+            How how = op switch { "ReduceMean" => How.Freely, "ReduceMax" or "ReduceMin" => How.ByCopies, _ => How.Never };
             Layer.Grow(Tokens((net, x) => net.Add(x, Reduce(net, op, x, -1, 1)), opset: opset, type: type), inDouble: type == ElementType.Float64, new Layer("a", 4, how, Because: op));
         }
     }
@@ -153,10 +209,10 @@ public class NormalizationTests
     [Fact]
     public void ReductionsOverEverything()
     {
-        Layer.Grow(Tokens((net, x) => net.Add(x, net.Op("ReduceMean", [x]))), new Layer("a", 4, How.Uniformly));
+        Layer.Grow(Tokens((net, x) => net.Add(x, net.Op("ReduceMean", [x]))), new Layer("a", 4));
         Layer.Grow(Tokens((net, x) => net.Add(x, net.Op("ReduceMax", [x])), opset: 18), new Layer("a", 4, How.ByCopies));
         Layer.Grow(Tokens((net, x) => net.Op("ReduceMean", [x], new { noop_with_empty_axes = 1 }), opset: 18), new Layer("a", 4));
-        Layer.Grow(Tokens((net, x) => net.Add(x, net.Op("ReduceMean", [x, net.Ints(0, 2)])), opset: 18), new Layer("a", 4, How.Uniformly));
+        Layer.Grow(Tokens((net, x) => net.Add(x, net.Op("ReduceMean", [x, net.Ints(0, 2)])), opset: 18), new Layer("a", 4));
     }
 
     [Fact]

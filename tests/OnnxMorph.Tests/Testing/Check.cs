@@ -23,9 +23,9 @@ internal static class Check
 
     private static readonly WeightEvaluator s_evaluator = new();
 
-    public static MorphStep Widen(string selector, string size, WidenMethod method = WidenMethod.Replicate, ulong seed = 1)
+    public static MorphStep Widen(string selector, string size, WidenMethod method = WidenMethod.Replicate, ulong seed = 1, ZeroSide side = ZeroSide.Smaller)
     {
-        var pass = new WidenPass(Selector.Parse(selector), SizeRequest.Parse(size), method, seed);
+        var pass = new WidenPass(Selector.Parse(selector), SizeRequest.Parse(size), method, seed, side);
         return new MorphStep($"--widen {selector}={size}", Selector.Parse(selector), pass.Apply);
     }
 
@@ -217,7 +217,7 @@ internal static class Check
         return weights;
     }
 
-    /// <summary>child = E·parent + F·free, by index arithmetic: copies equal their source, equal fresh indices equal each other.</summary>
+    /// <summary>child = E·parent + F·free, by index arithmetic: copies equal their source, means the mean, equal fresh indices equal each other.</summary>
     private static void Related(string name, Array parent, Array child, AxisMap?[] maps, double tolerance)
     {
         long[] sizes = [.. parent.Shape.Select((size, axis) => maps[axis]?.Size ?? size)];
@@ -227,26 +227,27 @@ internal static class Check
         double scale = Math.Max(parent.Values.Where(double.IsFinite).Select(Math.Abs).DefaultIfEmpty(0).Max(), 1e-3);
         var fresh = new Dictionary<string, double>();
         var at = new long[sizes.Length];
-        var from = new long[sizes.Length];
         for (int index = 0; index < child.Values.Length; index++)
         {
             for (int axis = sizes.Length - 1, rest = index; axis >= 0; axis--)
                 (rest, at[axis]) = ((int)(rest / sizes[axis]), rest % sizes[axis]);
-            bool isFresh = false;
-            int source = 0;
+            // The terms of every axis multiplied out: one for copies, none for zeros, many for means.
+            var terms = new List<(int Source, double Weight, bool Fresh, string From)> { (0, 1, false, "") };
             for (int axis = 0; axis < sizes.Length; axis++)
             {
-                from[axis] = maps[axis] is { } map ? Assert.Single(map[(int)at[axis]].ToArray()).Source : at[axis];
-                isFresh |= from[axis] >= parent.Shape[axis];
-                source = source * (int)parent.Shape[axis] + (int)from[axis];
+                Tap[] taps = maps[axis] is { } map ? map[(int)at[axis]].ToArray() : [new Tap((int)at[axis], 1)];
+                terms = [.. from term in terms
+                    from tap in taps
+                    select (term.Source * (int)parent.Shape[axis] + tap.Source, term.Weight * tap.Weight, term.Fresh || tap.Source >= parent.Shape[axis], $"{term.From},{tap.Source}")];
             }
 
             double value = child.Values[index];
             double expected;
+            bool isFresh = terms.Any(t => t.Fresh);
             if (!isFresh)
-                expected = parent.Values[source];
-            else if (!fresh.TryGetValue(string.Join(',', from), out expected))
-                fresh[string.Join(',', from)] = expected = value;
+                expected = terms is [(var source, 1, _, _)] ? parent.Values[source] : terms.Sum(t => t.Weight * parent.Values[t.Source]);
+            else if (!fresh.TryGetValue(Assert.Single(terms).From, out expected))
+                fresh[terms[0].From] = expected = value;
             bool same = isFresh ? double.IsFinite(value) && Math.Abs(value - expected) <= tolerance * Math.Max(scale, Math.Abs(value))
                 : expected == value || Math.Abs(value - expected) <= tolerance * scale || (double.IsNaN(value) && double.IsNaN(expected));
             Assert.True(same, $"'{name}'[{string.Join(',', at)}] is {value:r}, expected {expected:r} ({(isFresh ? "fresh" : "copied")}, scale {scale:g3}).");

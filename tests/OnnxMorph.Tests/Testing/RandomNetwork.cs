@@ -157,7 +157,7 @@ internal sealed class RandomNetwork
         int axis = IsImage(shape) ? 1 : shape.Length - 1;
         long channels = shape[axis];
         long[] own = IsImage(shape) ? [channels, 1, 1] : [channels];
-        switch (_random.Next(12))
+        switch (_random.Next(14))
         {
             case 0:
                 Made(Net.Add(x, Net.Weight(own)), shape);
@@ -175,7 +175,8 @@ internal sealed class RandomNetwork
                 Made(Net.Op("Clip", [x, Net.Filled(-0.7), Net.Filled(0.9)]), shape);
                 break;
             case 5 when !IsImage(shape):
-                Made(Net.Op("LayerNormalization", [x, Net.Weight(own), Net.Weight(own)], new { axis = -1, epsilon = 0.1 }), shape);
+                // ε is an attribute in single precision; what it is multiplied by would be rounded to that, so it is next to nothing.
+                Made(Net.Op("LayerNormalization", [x, Net.Weight(own), Net.Weight(own)], new { axis = -1, epsilon = 1e-30 }), shape);
                 if (Net.Proto.OpsetImport[0].Version < 17)
                     Net.Proto.OpsetImport[0].Version = 17;
                 break;
@@ -188,6 +189,12 @@ internal sealed class RandomNetwork
             case 8:
                 Made(Net.Mul(x, Net.Op("Sigmoid", [x])), shape);
                 break;
+            case 10:
+                Norm(x, shape, axis, own, subtractsMean: true);
+                break;
+            case 11:
+                Norm(x, shape, axis, own, subtractsMean: false);
+                break;
             case 9 when IsImage(shape):
                 Made(Net.BatchNorm(x, (int)channels), shape);
                 break;
@@ -195,6 +202,19 @@ internal sealed class RandomNetwork
                 Made(Net.Op(Any(new[] { "Relu", "Tanh", "Sigmoid", "Abs", "Sin", "Neg" }), [x]), shape);
                 break;
         }
+    }
+
+    // A layer or RMS norm as exporters take it apart.
+    private void Norm(string x, long[] shape, int axis, long[] own, bool subtractsMean)
+    {
+        string Mean(string value) => Net.Op("ReduceMean", [value], new { axes = new[] { axis } });
+        string centred = subtractsMean ? Net.Op("Sub", [x, Mean(x)]) : x;
+        string square = _random.Next(2) == 0 ? Net.Mul(centred, centred) : Net.Op("Pow", [centred, Net.Filled(2)]);
+        string root = Net.Op("Sqrt", [Net.Add(Mean(square), Net.Filled(0.1))]);
+        string normed = _random.Next(2) == 0 ? Net.Op("Div", [centred, root]) : Net.Mul(centred, Net.Op("Reciprocal", [root]));
+        if (_random.Next(4) > 0)
+            normed = Net.Mul(normed, Net.Weight(own));
+        Made(subtractsMean ? Net.Add(normed, Net.Weight(own)) : normed, shape);
     }
 
     private bool Binary(string x, long[] shape)

@@ -1,0 +1,45 @@
+using OnnxMorph.Axes;
+using OnnxMorph.Graph;
+using OnnxMorph.Operators;
+
+namespace OnnxMorph.Morphs;
+
+/// <summary>What one use of a constant holds on channels that the parent does not have.</summary>
+/// <param name="Analysis">The analysis.</param>
+/// <param name="Axes">Axes of the constant in this use.</param>
+/// <param name="Value">The kind of value.</param>
+/// <param name="Reader">The node that decides it: the reader, or the one behind nodes that only move elements.</param>
+/// <param name="Input">Which of its inputs the constant reaches.</param>
+internal sealed record FreshWeights(AxisAnalysis Analysis, AxisExpression[] Axes, FreshValue Value, NodeAxes Reader, int Input)
+{
+    public static FreshWeights Of(AxisAnalysis analysis, Use use, AxisExpression[] axes)
+    {
+        NodeAxes node = analysis.Node(use.Node)!;
+        int input = use.Input;
+        OperatorRule rule = OperatorRules.For(node.Node)!;
+        while (rule.MovesElements && analysis.Graph.Uses(node.Node.Output[0]) is [var next, ..] && analysis.Node(next.Node) is { } reader)
+        {
+            (node, input) = (reader, next.Input);
+            if (OperatorRules.For(node.Node) is not { } readerRule)
+                break;
+            rule = readerRule;
+        }
+
+        bool contracted = axes.Any(axis => analysis.Solver.Leaves(axis).Any(leaf => leaf.Dual));
+        return new FreshWeights(analysis, axes, contracted ? FreshValue.HeNormal : rule.Fresh(node, input), node, input);
+    }
+
+    /// <summary>
+    /// Whether another operand of the reader brings a space to where the constant meets it, so that new channels that are zero are
+    /// so without the constant. What the constant is contracted against does not come through.
+    /// </summary>
+    public bool IsLive(Space space)
+    {
+        return Enumerable.Range(0, Reader.Node.Input.Count).Where(other => other != Input && Reader.Has(other) && !Reader.IsWeight(other))
+            .Sum(other => Count(Reader.In(other), dual: false)) > Count(Axes, dual: true);
+
+        int Count(AxisExpression[] axes, bool dual) =>
+            axes.SelectMany(Analysis.Solver.Leaves).Count(leaf => leaf.Dual == dual && ReferenceEquals(leaf.Space, space));
+    }
+
+}

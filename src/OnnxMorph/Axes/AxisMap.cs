@@ -150,6 +150,14 @@ public sealed class AxisMap : IEquatable<AxisMap>
         int freshStart = first.SourceSize + first.FreshSize;
         for (int i = 0; i < Size; i++)
         {
+            // A sum that many channels hold is composed once.
+            if (i > 0 && this[i].Length > 1 && this[i].SequenceEqual(this[i - 1]))
+            {
+                taps.AddRange(taps[starts[i - 1]..starts[i]]);
+                starts[i + 1] = taps.Count;
+                continue;
+            }
+
             row.Clear();
             foreach (Tap outer in this[i])
             {
@@ -169,6 +177,52 @@ public sealed class AxisMap : IEquatable<AxisMap>
 
         return new AxisMap(first.SourceSize, first.FreshSize + FreshSize, starts, [.. taps]);
     }
+
+    /// <summary>
+    /// This map as two, one behind the other: first the parent's indices and each long sum of them once, then copies. A sum that
+    /// many indices hold thus costs as much as one. The first is null where there is no such sum.
+    /// </summary>
+    public (AxisMap? Sums, AxisMap Copies) Staged()
+    {
+        var sums = new List<Tap[]>();
+        var rows = new Tap[Size][];
+        for (int i = 0; i < Size; i++)
+        {
+            ReadOnlySpan<Tap> row = this[i];
+            rows[i] = row.ToArray();
+            if (row.Length < LongSum || row[^1].Source >= SourceSize)
+                continue;
+            int known = sums.Count - 1;
+            while (known >= 0 && !row.SequenceEqual(sums[known]))
+                known--;
+            if (known < 0)
+            {
+                known = sums.Count;
+                sums.Add(rows[i]);
+            }
+
+            rows[i] = [new Tap(~known, 1)];
+        }
+
+        if (sums.Count == 0)
+            return (null, this);
+        var first = FromTaps(SourceSize, 0, [.. Enumerable.Range(0, SourceSize).Select(c => (Tap[])[new Tap(c, 1)]), .. sums]);
+        Tap Shifted(Tap tap) => tap with { Source = tap.Source < 0 ? SourceSize + ~tap.Source : tap.Source < SourceSize ? tap.Source : tap.Source + sums.Count };
+        return (first, FromTaps(first.Size, FreshSize, [.. rows.Select(row => row.Select(Shifted).ToArray())]));
+    }
+
+    /// <summary>Whether <paramref name="next"/>, made one with this map, would compute a long sum of this map more than once.</summary>
+    public bool RepeatsSums(AxisMap next)
+    {
+        var used = new HashSet<int>();
+        foreach (Tap tap in next.AllTaps)
+            if (tap.Source < Size && this[tap.Source].Length >= LongSum && !used.Add(tap.Source))
+                return true;
+        return false;
+    }
+
+    // Sums of fewer terms cost less to compute again than to keep.
+    private const int LongSum = 8;
 
     /// <summary>
     /// Whether maps of a tensor's axes (null is the identity) after <paramref name="first"/> are their compositions axis by axis.

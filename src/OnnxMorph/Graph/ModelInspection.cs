@@ -79,7 +79,8 @@ public sealed record ModelInspection(
     private static SpaceReport Describe(Space space, List<string> producers, int values)
     {
         bool uniform = space.Uniform is not null && space.Filling is null;
-        IEnumerable<Pin> reasons = space.Pins.Count > 0 ? space.Pins : (space.CopiesOnly ?? (uniform ? space.UniformReason : null)) is { } copies ? [copies] : [];
+        IEnumerable<Pin> reasons = space.Pins.Count > 0 ? space.Pins
+            : ((Pin?[])[space.CopiesOnly, .. uniform ? (Pin?[])[space.UniformReason, space.NoMeans, space.NoZeros] : []]).OfType<Pin>().Distinct();
         return new SpaceReport(space.ToString(), space.Size, space.Pins.Count == 0, uniform, producers, values, [.. reasons.Select(r => r.ToString())]);
     }
 

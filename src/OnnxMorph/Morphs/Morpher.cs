@@ -45,6 +45,15 @@ public static class Morpher
         var reports = new List<StepReport>();
         var relations = new Dictionary<string, AxisMap?[]>();
         var unstated = new HashSet<string>();
+        // The values of a space share its map.
+        var composed = new Dictionary<(AxisMap, AxisMap), AxisMap>();
+        AxisMap Compose(AxisMap first, AxisMap second)
+        {
+            if (!composed.TryGetValue((first, second), out AxisMap? map))
+                composed[(first, second)] = map = second.After(first);
+            return map;
+        }
+
         var original = parent.Proto.Graph.Node.SelectMany(n => n.Output).ToHashSet();
         foreach (MorphStep step in steps)
         {
@@ -64,7 +73,7 @@ public static class Morpher
                 if (!relations.TryGetValue(value, out AxisMap?[]? before))
                     relations[value] = maps;
                 else if (AxisMap.CanCompose(before, maps))
-                    relations[value] = [.. maps.Select((map, axis) => map is null ? before[axis] : before[axis] is { } b ? map.After(b) : map)];
+                    relations[value] = [.. maps.Select((map, axis) => map is null ? before[axis] : before[axis] is { } b ? Compose(b, map) : map)];
                 else
                     unstated.Add(value);
             }

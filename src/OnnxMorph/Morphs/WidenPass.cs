@@ -200,8 +200,13 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
         var forms = new List<(AxisMap?[] Maps, double Factor, List<(Use Use, AxisExpression[] Axes)> Uses)>();
         foreach (var use in uses)
         {
-            FreshWeights fresh = FreshWeights.Of(analysis, use.Use, use.Axes);
-            AxisMap?[] form = [.. use.Axes.Select((axis, i) => maps.Of(axis, Seeds.For(seed, $"{constant.Name} axis {i}"), fresh.IsLive))];
+            AxisMap?[] form = new AxisMap?[use.Axes.Length];
+            if (use.Axes.Any(maps.Changes))
+            {
+                FreshWeights fresh = FreshWeights.Of(analysis, use.Use, use.Axes);
+                form = [.. use.Axes.Select((axis, i) => maps.Of(axis, Seeds.For(seed, $"{constant.Name} axis {i}"), fresh.IsLive))];
+            }
+
             double factor = factors.Of(use.Use);
             var same = forms.FirstOrDefault(f => f.Factor == factor && Enumerable.SequenceEqual(f.Maps, form));
             if (same.Maps is null)
@@ -215,7 +220,11 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
         {
             if (form.All(m => m is null) && factor == 1)
                 continue;
-            WeightExpression data = analysis.Graph.Model.Data(constant.Tensor).Map([.. form], FillFor(analysis, maps, same, constant, form)).Times(factor);
+            var stages = form.Select(map => map?.Staged()).ToList();
+            WeightExpression data = analysis.Graph.Model.Data(constant.Tensor)
+                .Map([.. stages.Select(s => s?.Sums)], Fill.Zero)
+                .Map([.. stages.Select(s => s?.Copies)], FillFor(analysis, maps, same, constant, form))
+                .Times(factor);
             editor.Replace(constant, data, [.. same.Select(u => u.Use)], uses.Count);
         }
     }

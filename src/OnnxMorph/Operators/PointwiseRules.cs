@@ -170,6 +170,7 @@ internal sealed class SizeRule : OperatorRule
 
     public override void Tie(NodeAxes node)
     {
+        node.Carries(NewChannels.Zero | NewChannels.Mean);
         node.In(0);
         // Shapes are followed from value to value; a constant has other forms at other uses.
         if (node.IsConstant(0))

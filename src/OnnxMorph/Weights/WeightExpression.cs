@@ -66,6 +66,9 @@ public abstract class WeightExpression
     /// </summary>
     private static bool CanFuse(MappedWeight first, ImmutableArray<AxisMap?> maps, Fill fill)
     {
+        for (int axis = 0; axis < maps.Length; axis++)
+            if (maps[axis] is { } next && first.Maps[axis] is { } map && map.RepeatsSums(next))
+                return false;
         if (!maps.Any(HasFresh))
             return true;
         return (!first.Maps.Any(HasFresh) || first.Fill == fill) && AxisMap.CanCompose(first.Maps, maps);

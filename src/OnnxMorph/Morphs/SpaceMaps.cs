@@ -11,7 +11,8 @@ namespace OnnxMorph.Morphs;
 /// For each changed space the relation of the child's channels to the parent's: a channel is a copy of a parent's, one of the child's
 /// own (an index from the parent's size on, equal indices being equal channels), zero (no taps), or a mean (several taps).
 /// </param>
-internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, AxisMap> maps)
+/// <param name="equalShares">Whether copies are read alike, without noise, so that they stay copies.</param>
+internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, AxisMap> maps, bool equalShares = false)
 {
     /// <summary>Size of an axis in the child.</summary>
     public long NewSize(AxisExpression axis) => solver.Resolve(axis) switch
@@ -65,7 +66,7 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
 
     private AxisMap Build(AxisExpression axis, ulong seed, Func<Space, bool> live) => axis switch
     {
-        SpaceAxis { Dual: true } s when maps.TryGetValue(s.Space, out AxisMap? map) => Dual(map, Seeds.For(seed, $"space {s.Space.Id}")),
+        SpaceAxis { Dual: true } s when maps.TryGetValue(s.Space, out AxisMap? map) => Dual(map, equalShares ? null : Seeds.For(seed, $"space {s.Space.Id}")),
         SpaceAxis s when maps.TryGetValue(s.Space, out AxisMap? map) => live(s.Space) ? Live(map) : map,
         ProductAxis p => p.Parts.Select(part => Build(part, seed, live)).Aggregate(AxisMap.Kronecker),
         ConcatAxis c => AxisMap.DirectSum([.. c.Parts.Select(part => Build(part, seed, live))]),
@@ -89,7 +90,9 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
     /// channels that sum to 0; a lone fresh channel is not read. Channels that are zero are read with weights of the child's own,
     /// means with noise that sums to 0 over them.
     /// </summary>
-    internal static AxisMap Dual(AxisMap primal, ulong seed)
+    /// <param name="primal">The relation.</param>
+    /// <param name="seed">Seed of shares and noise; without one copies get equal shares and no noise.</param>
+    internal static AxisMap Dual(AxisMap primal, ulong? seed)
     {
         int parents = primal.SourceSize;
         var members = new SortedDictionary<int, List<int>>();
@@ -113,7 +116,7 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
             list.Add(c);
         }
 
-        var random = new Random(unchecked((int)seed));
+        Random? random = seed is { } given ? new Random(unchecked((int)given)) : null;
         foreach ((int source, List<int> copies) in members)
         {
             if (source < parents)
@@ -121,6 +124,13 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
                 if (copies.Count == 1)
                 {
                     rows[copies[0]] = [new Tap(source, 1)];
+                    continue;
+                }
+
+                if (random is null)
+                {
+                    foreach (int copy in copies)
+                        rows[copy] = [new Tap(source, 1.0 / copies.Count)];
                     continue;
                 }
 
@@ -142,7 +152,7 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
             }
         }
 
-        if (means.Count > 1)
+        if (means.Count > 1 && random is not null)
         {
             double[] noise = [.. means.Select(_ => Noise * (2 * random.NextDouble() - 1))];
             double mean = noise.Average();

@@ -38,7 +38,7 @@ public enum ZeroSide
 /// Widens spaces: <c>x[n] → x[n']</c> everywhere that a space runs, from the layers that produce it to those that read it
 /// (METHODS.md §2, Width). Every space is widened once, whichever of its layers were selected.
 /// </summary>
-public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod method, ulong seed, ZeroSide side = ZeroSide.Smaller)
+public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod method, ulong seed, ZeroSide side = ZeroSide.Smaller, bool equalShares = false)
 {
     /// <summary>Widens the graph that <paramref name="analysis"/> describes, in place.</summary>
     /// <exception cref="PatchRefusedException">
@@ -79,7 +79,7 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
 
         Round(analysis, chosen);
         var growth = new SpaceGrowth(analysis, method, side, seed);
-        var maps = new SpaceMaps(solver, chosen.ToDictionary(x => x.Key, x => growth.Map(x.Key, checked((int)x.Value))));
+        var maps = new SpaceMaps(solver, chosen.ToDictionary(x => x.Key, x => growth.Map(x.Key, checked((int)x.Value))), equalShares);
         foreach ((NodeProto node, AxisExpression axis) in layers)
         {
             long after = maps.NewSize(axis);

@@ -22,8 +22,11 @@ public static class StepKinds
                     "replicate", "zero", "opposed"),
                 StepOption.Choice("side", "Which side is zero under method zero: the one with fewer weights (smaller), the weights that read new channels (consumer), or those that make them (producer).",
                     "smaller", "consumer", "producer"),
+                StepOption.Choice("shares", "How readers weigh copies: unequally and with noise that cancels, so that training tells them apart (random), or all alike (equal), as HyperCloning does.",
+                    "random", "equal"),
             ],
-            step => new WidenPass(step.Selector, step.Size("size"), (WidenMethod)step.Choice("method"), step.Seed, (ZeroSide)step.Choice("side")).Apply)
+            step => new WidenPass(
+                step.Selector, step.Size("size"), (WidenMethod)step.Choice("method"), step.Seed, (ZeroSide)step.Choice("side"), equalShares: step.Choice("shares") == 1).Apply)
         {
             Main = size,
             Examples = "'*=x1.5', 'conv*=96' or '/stem/*=+8'",

@@ -1,0 +1,96 @@
+using OnnxMorph.Morphs;
+using OnnxMorph.Onnx;
+using OnnxMorph.Tests.Testing;
+using OnnxMorph.Weights;
+using Xunit;
+
+namespace OnnxMorph.Tests.Morphs;
+
+/// <summary>What new channels are, by method: values of every layer are held to their relations by <see cref="Check"/>.</summary>
+public class WidenTests
+{
+    private static Net TwoLayers(string activation, int hidden = 4, int outputs = 2)
+    {
+        var net = new Net(ElementType.Float64) { Runs = { new() { ["N"] = 3 } } };
+        string x = net.Op("MatMul", [net.Input("x", "N", 3), net.Weight([3, hidden])], name: "a");
+        net.Output(net.Op("MatMul", [net.Op(activation, [x]), net.Weight([hidden, outputs])], name: "b"));
+        return net;
+    }
+
+    private static double[] Weight(MorphResult result, string layer)
+    {
+        ModelProto child = Check.Written(result.Child);
+        string name = child.Graph.Node.Single(n => n.Name == layer).Input[1];
+        return Numbers.Decode(ElementType.Float64, child.Graph.Initializer.Single(i => i.Name == name).RawData.ToByteArray());
+    }
+
+    [Theory]
+    [InlineData(ZeroSide.Consumer, false)]
+    [InlineData(ZeroSide.Producer, true)]
+    [InlineData(ZeroSide.Smaller, false)]
+    public void OneSideOfNewChannelsIsZeroAndTheOtherIsNot(ZeroSide side, bool producer)
+    {
+        // Three weights make a channel, two read it.
+        MorphResult result = Check.Morph(TwoLayers("Tanh"), Check.Widen("a", "+2", WidenMethod.Zero, side: side));
+        double[] made = Weight(result, "a"), read = Weight(result, "b");
+        Assert.Equal((18, 12), (made.Length, read.Length));
+        Assert.All(Enumerable.Range(0, 18).Where(i => i % 6 >= 4), i => Assert.Equal(producer, made[i] == 0));
+        Assert.All(Enumerable.Range(8, 4), i => Assert.Equal(!producer, read[i] == 0));
+    }
+
+    [Fact]
+    public void TheSmallerSideIsTheProducerWhereItHasFewerWeights()
+    {
+        MorphResult result = Check.Morph(TwoLayers("Tanh", outputs: 5), Check.Widen("a", "+2", WidenMethod.Zero));
+        Assert.All(Enumerable.Range(0, 18).Where(i => i % 6 >= 4), i => Assert.Equal(0, Weight(result, "a")[i]));
+        // Sigmoid makes halves of zeros.
+        result = Check.Morph(TwoLayers("Sigmoid", outputs: 5), Check.Widen("a", "+2", WidenMethod.Zero));
+        Assert.All(Enumerable.Range(0, 18), i => Assert.NotEqual(0, Weight(result, "a")[i]));
+        result = Check.Morph(TwoLayers("Sigmoid"), Check.Widen("*", "+2", WidenMethod.Zero, side: ZeroSide.Producer));
+        Check.Refused(result, "a", "zeros");
+    }
+
+    /// <summary>HyperCloning: a square weight is tiled and divided by the number of copies.</summary>
+    [Fact]
+    public void EqualSharesTile()
+    {
+        var net = new Net(ElementType.Float64) { Runs = { new() { ["N"] = 3 } } };
+        string x = net.Op("MatMul", [net.Input("x", "N", 3), net.Weight([3, 4])], name: "a");
+        x = net.Op("LayerNormalization", [x, net.Weight([4])], new { epsilon = 0.1 });
+        x = net.Op("MatMul", [x, net.Weight([4, 4])], name: "b");
+        net.Output(net.Op("MatMul", [net.Op("LayerNormalization", [x, net.Weight([4])], new { epsilon = 0.1 }), net.Weight([4, 2])], name: "c"));
+        double[] before = Weight(Check.Morph(net), "b");
+        var pass = new WidenPass(Selector.Parse("*"), SizeRequest.Parse("x3"), WidenMethod.Replicate, 1, equalShares: true);
+        double[] after = Weight(Check.Morph(net, new MorphStep("x3", Selector.Parse("*"), pass.Apply)), "b");
+        Assert.Equal(144, after.Length);
+        for (int i = 0; i < 144; i++)
+            Assert.Equal(before[i / 12 % 4 * 4 + i % 12 % 4] / 3, after[i], 1e-15);
+    }
+
+    /// <summary>Queries and keys are contracted over the size of a head: zeros on one side meet values of the child's own on the other.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void HeadsGrowWhereTheirNumberIsFixed(bool activated)
+    {
+        var net = new Net(ElementType.Float64) { Runs = { new() { ["N"] = 2, ["T"] = 3 }, new() { ["N"] = 1, ["T"] = 1 } } };
+        string x = net.Input("x", "N", "T", 5);
+        string Heads(string name, params int[] order) =>
+            net.Transpose(net.Reshape(net.Op("MatMul", [x, net.Weight([5, 6])], name: name), 0, 0, 2, 3), order);
+        string q = Heads("q", 0, 2, 1, 3), k = Heads("k", 0, 2, 3, 1), v = Heads("v", 0, 2, 1, 3);
+        // Where zeros do not stay zeros on the first side, the other takes them.
+        if (activated)
+            q = net.Op("Sigmoid", [q]);
+        string scores = net.Add(net.Op("MatMul", [q, k]), net.Input("bias", "N", 2, 1, 1));
+        string mixed = net.Transpose(net.Op("MatMul", [net.Op("Softmax", [scores], new { axis = -1 }), v]), 0, 2, 1, 3);
+        net.Output(net.Op("MatMul", [net.Reshape(mixed, 0, 0, -1), net.Weight([6, 4])], name: "out"));
+
+        MorphResult result = Check.Morph(net, Check.Widen("q", "x1.5"), Check.Widen("v", "+2", WidenMethod.Opposed));
+        Check.Grown(result, "q", 10);
+        double[] queries = Weight(result, "q"), keys = Weight(result, "k");
+        double[] zeros = activated ? keys : queries, own = activated ? queries : keys;
+        Assert.All(Enumerable.Range(0, 50).Where(i => i % 10 % 5 >= 3), i => Assert.Equal(0, zeros[i]));
+        Assert.All(Enumerable.Range(0, 50), i => Assert.NotEqual(0, own[i]));
+        Check.Grown(result, "v", 8, step: 1);
+    }
+}

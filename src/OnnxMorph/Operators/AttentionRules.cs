@@ -369,6 +369,48 @@ internal sealed class SkipNormalizationRule : OperatorRule
     public override FreshValue Fresh(NodeAxes node, int input) => input == 2 ? FreshValue.One : FreshValue.Zero;
 }
 
+/// <summary>ONNX Runtime's embeddings of words, positions and segments, summed and layer-normalised: three tables [rows, channels].</summary>
+internal sealed class EmbeddingNormalizationRule : OperatorRule
+{
+    private const double DefaultEpsilon = 1e-12;
+    private const int FirstTable = 2, LastTable = 4, Scale = 5, Shift = 6;
+
+    public override IEnumerable<string> Operators => ["com.microsoft:EmbedLayerNormalization"];
+
+    public override bool HasWeights => true;
+
+    public override void Tie(NodeAxes node)
+    {
+        AxisExpression channels = node.In(FirstTable, 1);
+        for (int table = FirstTable; table <= LastTable; table++)
+        {
+            if (!node.Has(table))
+                continue;
+            node.Tie(channels, node.In(table, 1));
+            node.Carries(table, 1, NewChannels.Mean);
+        }
+
+        channels = node.Solver.Resolve(channels);
+        AxisExpression normed = NormOverChannels.Tie(node, channels, subtractsMean: true, Scale, Shift);
+        for (int output = 0; output < node.Node.Output.Count; output++)
+        {
+            if (!node.HasOutput(output))
+                continue;
+            // The normalised sum, positions of the mask's end, the sum itself.
+            long[] dims = node.OutputDims(output)!;
+            node.SetOut(output, dims.Select((size, axis) => axis < 2 || dims.Length < 3 ? node.Fixed(size, "a batch or sequence axis") : output == 0 ? normed : channels));
+            node.OutputCarries(output, 2, output == 0 ? NewChannels.Zero : NewChannels.Mean);
+        }
+    }
+
+    public override void Patch(NodePatch patch) => NormOverChannels.Patch(patch, patch.Axes.In(FirstTable, 1), Scale, DefaultEpsilon);
+
+    public override AxisExpression? Produces(NodeAxes node) => node.Has(FirstTable) && node.IsWeight(FirstTable) ? node.In(FirstTable, 1) : null;
+
+    public override FreshValue Fresh(NodeAxes node, int input) =>
+        input == Scale ? FreshValue.One : input == Shift ? FreshValue.Zero : FreshValue.HeNormal;
+}
+
 /// <summary>ONNX Runtime's MatMul with transposed operands and a factor.</summary>
 internal sealed class FusedMatMulRule : OperatorRule
 {

@@ -12,7 +12,7 @@ public static class OperatorRules
         new ConvolutionRule(), new TransposedConvolutionRule(), new MatMulRule(), new GemmRule(), new EinsumRule(), new RecurrentRule(),
         new BatchNormalizationRule(), new InstanceNormalizationRule(), new LayerNormalizationRule(), new GroupNormalizationRule(),
         new AlongAxisRule(), new ReductionRule(), new SpatialRule(),
-        new StandardAttentionRule(), new PackedAttentionRule(), new ProjectedAttentionRule(), new RotaryEmbeddingRule(), new SkipNormalizationRule(),
+        new StandardAttentionRule(), new PackedAttentionRule(), new ProjectedAttentionRule(), new RotaryEmbeddingRule(), new SkipNormalizationRule(), new EmbeddingNormalizationRule(),
         new FusedMatMulRule(),
         new ReshapeRule(), new TransposeRule(), new SqueezeRule(), new ExpandRule(), new TileRule(), new PixelShuffleRule(),
         new ConcatRule(), new SplitRule(), new SliceRule(), new GatherRule(), new PadRule(),

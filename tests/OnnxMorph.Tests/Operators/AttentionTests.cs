@@ -1,4 +1,6 @@
+using OnnxMorph.Onnx;
 using OnnxMorph.Tests.Testing;
+using OnnxMorph.Weights;
 using Xunit;
 
 namespace OnnxMorph.Tests.Operators;
@@ -102,6 +104,19 @@ public sealed class AttentionTests
         y = Simplified(net.Linear(x, 8, 8, "b"), x);
         net.Output(net.Linear(Simplified(net.Linear(y, 8, 8, "c"), y), 8, 4, "out"));
         Layer.Grow(net, inDouble: false, new Layer("a", 8), new Layer("b", 8), new Layer("c", 8));
+    }
+
+    [Fact]
+    public void EmbeddingsSummedAndNormalised()
+    {
+        Net net = Tokens();
+        string words = net.Input("words", ElementType.Int32, "N", "T"), kinds = net.Input("kinds", ElementType.Int32, "N", "T");
+        net.Vocabulary["words"] = 7;
+        string y = Fused(net, "EmbedLayerNormalization",
+            [words, kinds, net.Weight([7, 8]), net.Weight([6, 8]), net.Weight([2, 8]), net.Positive(8), net.Weight([8])], new { epsilon = 1e-5 }, "embed");
+        net.Last.Output.Add("mask");
+        net.Output(net.Linear(y, 8, 4, "out"));
+        Layer.Grow(net, inDouble: false, new Layer("embed", 8));
     }
 
     [Fact]

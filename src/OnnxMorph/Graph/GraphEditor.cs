@@ -79,11 +79,12 @@ public sealed class GraphEditor(ModelGraph graph)
     /// <summary>Puts nodes right before <paramref name="anchor"/>.</summary>
     public void InsertBefore(NodeProto anchor, params IEnumerable<NodeProto> nodes) => List(_before, anchor).AddRange(nodes);
 
-    /// <summary>Puts nodes in the place of <paramref name="node"/>.</summary>
+    /// <summary>Puts nodes in the place of <paramref name="node"/>; constants that nobody reads then are dropped.</summary>
     public void Replace(NodeProto node, params IEnumerable<NodeProto> nodes)
     {
         InsertBefore(node, nodes);
         _removed.Add(node);
+        _maybeUnused.UnionWith(node.Input.Select(graph.ConstantOf).OfType<Constant>());
     }
 
     /// <summary>Sets an integer attribute.</summary>
@@ -92,6 +93,10 @@ public sealed class GraphEditor(ModelGraph graph)
         AttributeProto attribute = Attribute(node, name, AttributeProto.Types.AttributeType.Int);
         attribute.I = value;
     }
+
+    /// <summary>Sets a floating-point attribute.</summary>
+    public static void SetFloat(NodeProto node, string name, float value) =>
+        Attribute(node, name, AttributeProto.Types.AttributeType.Float).F = value;
 
     /// <summary>Sets an integer list attribute.</summary>
     public static void SetInts(NodeProto node, string name, params IEnumerable<long> values)

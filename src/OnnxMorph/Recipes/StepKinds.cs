@@ -62,8 +62,12 @@ public static class StepKinds
     }
 
     private static StepKind Activation() =>
-        new("activation", "Give activations a trainable share of the identity that starts at none.", [],
-            step => new ActivationPass(step.Selector).Apply)
+        new("activation", "Give activations a trainable share of the identity that starts at none.",
+            [
+                StepOption.Choice("to", "The form that they get: with a share that can be trained (parametric), or without it where it is 0 or 1 everywhere (plain).",
+                    "parametric", "plain"),
+            ],
+            step => new ActivationPass(step.Selector, (ActivationForm)step.Choice("to")).Apply)
         {
             Examples = "'*' or 'relu1'",
         };

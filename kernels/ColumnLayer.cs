@@ -12,79 +12,191 @@ internal readonly record struct Segment(int Target, int Source, long Position, i
 }
 
 /// <summary>
-/// The k-th term of every column that has one, as segments in column order. Where segments are short and none is fresh, the same
-/// terms stand in arrays too, one entry for each column, which is faster to walk.
+/// The k-th term of every column that has one, as segments in column order. Where segments are short the same terms stand as
+/// entries too, which is faster to walk. Columns that are summed have a layer for what they read and one for what they draw.
 /// </summary>
 internal sealed class ColumnLayer
 {
     private const int ShortSegment = 16;
 
-    private ColumnLayer(Segment[] segments, bool scattered)
+    private ColumnLayer(Segment[] segments, bool first, ColumnEntries? entries)
     {
         Segments = segments;
-        if (!scattered)
-            return;
-        int count = segments.Sum(s => s.Length);
-        Targets = new int[count];
-        Sources = new int[count];
-        Weights = new double[count];
-        int next = 0;
-        foreach (Segment segment in segments)
-            for (int i = 0; i < segment.Length; i++, next++)
-                (Targets[next], Sources[next], Weights[next]) = (segment.Target + i, segment.Source + i, segment.Weight);
+        IsFirst = first;
+        Entries = entries;
     }
 
     public Segment[] Segments { get; }
 
-    /// <summary>Column of each entry, rising; null where segments are to be walked.</summary>
-    public int[]? Targets { get; }
+    /// <summary>Whether the terms are the first of their columns.</summary>
+    public bool IsFirst { get; }
 
-    /// <summary>Source element of each entry.</summary>
-    public int[]? Sources { get; }
-
-    /// <summary>Weight of each entry.</summary>
-    public double[]? Weights { get; }
+    /// <summary>The terms one by one; null where segments are to be walked.</summary>
+    public ColumnEntries? Entries { get; }
 
     /// <summary>Splits a table of columns, each standing for <paramref name="run"/> elements, into layers.</summary>
-    public static ColumnLayer[] Split(TermTable columns, int run, bool hasFresh)
+    /// <param name="columns">The terms of each column.</param>
+    /// <param name="run">Elements that a column stands for.</param>
+    /// <param name="freshRows">Whether rows may be fresh, and columns then wanted by their positions.</param>
+    /// <param name="pick">Whether columns are moved rather than summed.</param>
+    public static ColumnLayer[] Split(TermTable columns, int run, bool freshRows, bool pick)
     {
         int depth = 0;
         for (int i = 0; i < columns.Count; i++)
             depth = Math.Max(depth, columns.Starts[i + 1] - columns.Starts[i]);
-        var layers = new ColumnLayer[depth];
-        var segments = new List<Segment>();
+        var layers = new List<ColumnLayer>();
         for (int k = 0; k < depth; k++)
         {
-            segments.Clear();
-            for (int i = 0; i < columns.Count; i++)
+            if (pick)
             {
-                int index = columns.Starts[i] + k;
-                if (index >= columns.Starts[i + 1])
-                    continue;
-                Term term = columns.Terms[index];
-                var segment = new Segment(
-                    i * run, term.Source < 0 ? -1 : (int)term.Source * run, term.Position * run, run, term.Weight);
-                if (segments.Count > 0 && Continues(segments[^1], segment, hasFresh))
-                    segments[^1] = segments[^1] with { Length = segments[^1].Length + run };
-                else
-                    segments.Add(segment);
+                Add(k, _ => true);
+                continue;
             }
 
-            bool scattered = !hasFresh && segments.Sum(s => (long)s.Length) < (long)segments.Count * ShortSegment;
-            layers[k] = new ColumnLayer([.. segments], scattered);
+            // Every column has one term at most here, so the order in which its terms are summed stays.
+            Add(k, term => term.Source >= 0);
+            Add(k, term => term.Source < 0);
         }
 
-        return layers;
+        return [.. layers];
+
+        void Add(int k, Func<Term, bool> belongs)
+        {
+            Segment[] segments = Segmented(columns, run, k, freshRows, belongs);
+            if (segments.Length == 0)
+                return;
+            bool shortOnes = segments.Sum(s => (long)s.Length) < (long)segments.Length * ShortSegment;
+            bool drawn = segments.Any(s => s.Source < 0) || freshRows;
+            layers.Add(new ColumnLayer(segments, k == 0, shortOnes && !(pick && drawn) ? ColumnEntries.Of(segments, drawn) : null));
+        }
     }
 
     /// <summary>The parts of segments that lie in the columns [<paramref name="start"/>, <paramref name="end"/>).</summary>
     public ClippedSegments Clip(int start, int end) => new(Segments, start, end);
 
+    private static Segment[] Segmented(TermTable columns, int run, int k, bool freshRows, Func<Term, bool> belongs)
+    {
+        var segments = new List<Segment>();
+        for (int i = 0; i < columns.Count; i++)
+        {
+            int index = columns.Starts[i] + k;
+            if (index >= columns.Starts[i + 1] || !belongs(columns.Terms[index]))
+                continue;
+            Term term = columns.Terms[index];
+            var segment = new Segment(
+                i * run, term.Source < 0 ? -1 : (int)term.Source * run, term.Position * run, run, term.Weight);
+            if (segments.Count > 0 && Continues(segments[^1], segment, freshRows))
+                segments[^1] = segments[^1] with { Length = segments[^1].Length + run };
+            else
+                segments.Add(segment);
+        }
+
+        return [.. segments];
+    }
+
     // Positions matter only where a fill may be asked for them: under a fresh row every column is.
-    private static bool Continues(Segment last, Segment next, bool hasFresh) =>
+    private static bool Continues(Segment last, Segment next, bool freshRows) =>
         next.Target == last.End && next.Weight == last.Weight
         && (next.Source < 0 ? last.Source < 0 : last.Source >= 0 && next.Source == last.Source + last.Length)
-        && (!hasFresh || next.Position == last.Position + last.Length);
+        && (!(freshRows || next.Source < 0) || next.Position == last.Position + last.Length);
+}
+
+/// <summary>The terms of a layer one by one, in column order.</summary>
+internal sealed class ColumnEntries
+{
+    private ColumnEntries(int count)
+    {
+        Targets = new int[count];
+        Sources = new int[count];
+        Weights = new double[count];
+    }
+
+    /// <summary>Column of each entry, rising.</summary>
+    public int[] Targets { get; }
+
+    /// <summary>Source element of each entry; −1 where it is fresh.</summary>
+    public int[] Sources { get; }
+
+    /// <summary>Weight of each entry.</summary>
+    public double[] Weights { get; }
+
+    /// <summary>What the entries draw, each position once; null where none may be drawn.</summary>
+    public DrawnPositions? Drawn { get; private init; }
+
+    public static ColumnEntries Of(Segment[] segments, bool drawn)
+    {
+        int count = segments.Sum(s => s.Length);
+        var entries = new ColumnEntries(count) { Drawn = drawn ? DrawnPositions.Of(segments, count) : null };
+        int next = 0;
+        foreach (Segment segment in segments)
+            for (int i = 0; i < segment.Length; i++, next++)
+                (entries.Targets[next], entries.Sources[next], entries.Weights[next]) =
+                    (segment.Target + i, segment.Source < 0 ? -1 : segment.Source + i, segment.Weight);
+        return entries;
+    }
+
+    /// <summary>The entries whose columns lie in [<paramref name="start"/>, <paramref name="end"/>).</summary>
+    public (int Start, int End) Range(int start, int end) => (LowerBound(start), LowerBound(end));
+
+    private int LowerBound(int column)
+    {
+        if (column == 0)
+            return 0;
+        int index = Array.BinarySearch(Targets, column);
+        return index < 0 ? ~index : index;
+    }
+}
+
+/// <summary>The distinct positions of a row that entries draw, packed one behind the other in rising order.</summary>
+internal sealed class DrawnPositions
+{
+    private readonly (long Position, int Index)[] _runs;
+    private readonly int _count;
+
+    private DrawnPositions((long, int)[] runs, int count, int[] indices)
+    {
+        _runs = runs;
+        _count = count;
+        Indices = indices;
+    }
+
+    /// <summary>Place of each entry's position among the packed ones.</summary>
+    public int[] Indices { get; }
+
+    public static DrawnPositions Of(Segment[] segments, int count)
+    {
+        var positions = new long[count];
+        int next = 0;
+        foreach (Segment segment in segments)
+            for (int i = 0; i < segment.Length; i++)
+                positions[next++] = segment.Position + i;
+        long[] distinct = [.. positions];
+        Array.Sort(distinct);
+        int length = 0;
+        var runs = new List<(long, int)>();
+        foreach (long position in distinct)
+        {
+            if (length > 0 && distinct[length - 1] == position)
+                continue;
+            if (length == 0 || distinct[length - 1] + 1 != position)
+                runs.Add((position, length));
+            distinct[length++] = position;
+        }
+
+        return new DrawnPositions([.. runs], length, Array.ConvertAll(positions, p => Array.BinarySearch(distinct, 0, length, p)));
+    }
+
+    /// <summary>The runs of adjacent positions among the packed places [<paramref name="start"/>, <paramref name="end"/>).</summary>
+    public IEnumerable<(long Position, int Index, int Length)> Runs(int start, int end)
+    {
+        int run = Array.BinarySearch(_runs, (0L, start), Comparer<(long, int Index)>.Create((a, b) => a.Index.CompareTo(b.Index)));
+        for (run = run < 0 ? ~run - 1 : run; run < _runs.Length && _runs[run].Index < end; run++)
+        {
+            (long position, int index) = _runs[run];
+            int from = Math.Max(index, start), to = Math.Min(run + 1 < _runs.Length ? _runs[run + 1].Index : _count, end);
+            yield return (position + from - index, from, to - from);
+        }
+    }
 }
 
 /// <summary>Enumerates segments cut to a range of columns.</summary>

@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Numerics;
+using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
@@ -10,6 +11,9 @@ internal sealed class SimdDevice : KernelDevice
 {
     /// <summary>Columns that are summed at a time; their sums stay in the first-level cache.</summary>
     private const int Tile = 2048;
+
+    /// <summary>The same where columns are drawn: columns that draw the same positions are best summed together.</summary>
+    private const int DrawnTile = 16384;
 
     public override string Name => $"cpu ({Vector<byte>.Count * 8}-bit vectors)";
 
@@ -59,9 +63,9 @@ internal sealed class SimdDevice : KernelDevice
         Span<T> target = MemoryMarshal.Cast<byte, T>(targetBytes);
         TensorMap map = window.Map;
         ColumnLayer layer = map.Layers[0];
-        if (layer.Targets is { } targets)
+        if (layer.Entries is { } entries)
         {
-            PickScattered(window, layer, targets, source, target);
+            PickEntries(window, entries, source, target);
             return;
         }
 
@@ -81,14 +85,14 @@ internal sealed class SimdDevice : KernelDevice
         target[(written - window.ColumnStart)..].Clear();
     }
 
-    private static void PickScattered<T>(MapWindow window, ColumnLayer layer, int[] targets, ReadOnlySpan<T> source, Span<T> target)
+    private static void PickEntries<T>(MapWindow window, ColumnEntries entries, ReadOnlySpan<T> source, Span<T> target)
         where T : unmanaged
     {
-        (int start, int end) = EntriesOf(window, targets, window.ColumnStart, window.ColumnEnd);
-        ReadOnlySpan<int> sources = layer.Sources.AsSpan(start, end - start);
+        (int start, int end) = entries.Range(window.ColumnStart, window.ColumnEnd);
+        ReadOnlySpan<int> sources = entries.Sources.AsSpan(start, end - start);
         if (sources.Length == target.Length)
         {
-            Gather(source, window, sources, target);
+            Gather(source, window.SourceColumnStart, sources, target);
             return;
         }
 
@@ -96,7 +100,7 @@ internal sealed class SimdDevice : KernelDevice
         target.Clear();
         ref T origin = ref MemoryMarshal.GetReference(source);
         ref T first = ref MemoryMarshal.GetReference(target);
-        ReadOnlySpan<int> columns = targets.AsSpan(start, end - start);
+        ReadOnlySpan<int> columns = entries.Targets.AsSpan(start, end - start);
         for (int i = 0; i < columns.Length; i++)
             Unsafe.Add(ref first, columns[i] - window.ColumnStart) = Unsafe.Add(ref origin, sources[i] - window.SourceColumnStart);
     }
@@ -105,10 +109,9 @@ internal sealed class SimdDevice : KernelDevice
     /// The elements of a source row that the entries name. Not checked one by one: the map checked every source against
     /// its axis, and the window found its source columns as the range of the same entries.
     /// </summary>
-    private static void Gather<T>(ReadOnlySpan<T> source, MapWindow window, ReadOnlySpan<int> sources, Span<T> target)
+    private static void Gather<T>(ReadOnlySpan<T> source, int shift, ReadOnlySpan<int> sources, Span<T> target)
         where T : unmanaged
     {
-        int shift = window.SourceColumnStart;
         ref T origin = ref MemoryMarshal.GetReference(source);
         for (int i = 0; i < target.Length; i++)
             target[i] = Unsafe.Add(ref origin, sources[i] - shift);
@@ -131,9 +134,10 @@ internal sealed class SimdDevice : KernelDevice
     {
         ReadOnlySpan<T> source = MemoryMarshal.Cast<byte, T>(sourceBytes);
         Span<T> output = MemoryMarshal.Cast<byte, T>(outputBytes);
-        double[] sums = ArrayPool<double>.Shared.Rent(Tile);
-        double[] values = ArrayPool<double>.Shared.Rent(Tile);
-        T[] gathered = ArrayPool<T>.Shared.Rent(Tile);
+        int tileLength = window.Map.HasFresh ? DrawnTile : Tile;
+        double[] sums = ArrayPool<double>.Shared.Rent(tileLength);
+        double[] values = ArrayPool<double>.Shared.Rent(tileLength);
+        T[] gathered = ArrayPool<T>.Shared.Rent(tileLength);
         int width = window.ColumnEnd - window.ColumnStart;
         for (int row = 0; row < window.Rows.Count; row++)
         {
@@ -141,9 +145,9 @@ internal sealed class SimdDevice : KernelDevice
             if (typeof(T) == typeof(float) && TryScaleSingles(
                 window, row, MemoryMarshal.Cast<byte, float>(sourceBytes), MemoryMarshal.Cast<T, float>(target)))
                 continue;
-            for (int start = 0; start < width; start += Tile)
+            for (int start = 0; start < width; start += tileLength)
             {
-                int length = Math.Min(Tile, width - start);
+                int length = Math.Min(tileLength, width - start);
                 Span<double> tile = sums.AsSpan(0, length);
                 SumTile<T, TFormat>(window, row, window.ColumnStart + start, source, tile, values, gathered);
                 FloatConversion.Round(window.Map.Format, tile, MemoryMarshal.AsBytes(target.Slice(start, length)));
@@ -159,7 +163,7 @@ internal sealed class SimdDevice : KernelDevice
     private static bool TryScaleSingles(MapWindow window, int row, ReadOnlySpan<float> source, Span<float> target)
     {
         int first = window.Rows.Starts[row];
-        if (window.Rows.Starts[row + 1] != first + 1 || window.Map.HasFresh || window.Map.Layers is not [{ Targets: null } layer])
+        if (window.Rows.Starts[row + 1] != first + 1 || window.Map.HasFresh || window.Map.Layers is not [{ Entries: null } layer])
             return false;
         Term term = window.Rows.Terms[first];
         int sourceWidth = window.SourceColumnEnd - window.SourceColumnStart;
@@ -194,12 +198,12 @@ internal sealed class SimdDevice : KernelDevice
         {
             Term term = window.Rows.Terms[r];
             ReadOnlySpan<T> origin = term.Source < 0 ? default : source.Slice((int)term.Source * sourceWidth, sourceWidth);
-            for (int k = 0; k < map.Layers.Length; k++)
+            foreach (ColumnLayer layer in map.Layers)
             {
-                ColumnLayer layer = map.Layers[k];
-                if (layer.Targets is { } targets)
+                bool first = assign && layer.IsFirst;
+                if (layer.Entries is { } entries)
                 {
-                    AddScattered<T, TFormat>(window, layer, targets, term.Weight, columnStart, origin, sums, values, gathered, assign && k == 0);
+                    AddEntries<T, TFormat>(window, entries, term, columnStart, origin, sums, values, gathered, first);
                     continue;
                 }
 
@@ -210,7 +214,7 @@ internal sealed class SimdDevice : KernelDevice
                     ReadOnlySpan<double> elements = segment.Source >= 0 && term.Source >= 0
                         ? FloatConversion.Widen<T, TFormat>(map.Format, origin.Slice(segment.Source - window.SourceColumnStart, segment.Length), values)
                         : Fresh<T, TFormat>(map, term.Position * map.ExtendedRowLength + segment.Position, values[..segment.Length]);
-                    if (assign && k == 0)
+                    if (first)
                         VectorSums.Multiply(elements, weight, part);
                     else
                         VectorSums.MultiplyAdd(elements, weight, part);
@@ -219,34 +223,60 @@ internal sealed class SimdDevice : KernelDevice
         }
     }
 
-    private static void AddScattered<T, TFormat>(
-        MapWindow window, ColumnLayer layer, int[] targets, double rowWeight, int columnStart,
+    private static void AddEntries<T, TFormat>(
+        MapWindow window, ColumnEntries entries, Term row, int columnStart,
         ReadOnlySpan<T> source, Span<double> sums, Span<double> values, Span<T> gathered, bool assign)
         where T : unmanaged
         where TFormat : struct, IFloatFormat<T>
     {
-        (int start, int end) = EntriesOf(window, targets, columnStart, columnStart + sums.Length);
-        ReadOnlySpan<int> columns = targets.AsSpan(start, end - start);
-        ReadOnlySpan<int> sources = layer.Sources.AsSpan(start, end - start);
-        ReadOnlySpan<double> weights = layer.Weights.AsSpan(start, end - start);
-        Span<T> drawn = gathered[..columns.Length];
-        Gather(source, window, sources, drawn);
-        ReadOnlySpan<double> elements = FloatConversion.Widen<T, TFormat>(window.Map.Format, drawn, values);
+        (int start, int end) = entries.Range(columnStart, columnStart + sums.Length);
+        if (start == end)
+            return;
+        ReadOnlySpan<int> columns = entries.Targets.AsSpan(start, end - start);
+        ReadOnlySpan<double> weights = entries.Weights.AsSpan(start, end - start);
+        ReadOnlySpan<double> elements;
+        if (row.Source >= 0 && entries.Sources[start] >= 0)
+        {
+            Span<T> read = gathered[..columns.Length];
+            Gather(source, window.SourceColumnStart, entries.Sources.AsSpan(start, end - start), read);
+            elements = FloatConversion.Widen<T, TFormat>(window.Map.Format, read, values);
+        }
+        else
+        {
+            DrawEntries<T, TFormat>(window.Map, entries.Drawn!, start, end, row.Position * window.Map.ExtendedRowLength, values);
+            elements = values[..columns.Length];
+        }
+
         if (columns.Length == sums.Length)
         {
             // Every column of the tile has an entry, so the entries are the columns.
-            VectorSums.MultiplyAdd(elements, weights, rowWeight, sums, assign);
+            VectorSums.MultiplyAdd(elements, weights, row.Weight, sums, assign);
             return;
         }
 
         for (int i = 0; i < columns.Length; i++)
         {
-            double product = rowWeight * weights[i] * elements[i];
+            double product = row.Weight * weights[i] * elements[i];
             ref double sum = ref sums[columns[i] - columnStart];
             sum = assign ? product : sum + product;
         }
     }
 
+    /// <summary>What the entries [<paramref name="start"/>, <paramref name="end"/>) draw in a row; each position is drawn once.</summary>
+    private static void DrawEntries<T, TFormat>(TensorMap map, DrawnPositions drawn, int start, int end, long rowPosition, Span<double> values)
+        where T : unmanaged
+        where TFormat : struct, IFloatFormat<T>
+    {
+        ReadOnlySpan<int> indices = drawn.Indices.AsSpan(start, end - start);
+        int low = TensorPrimitives.Min(indices), high = TensorPrimitives.Max(indices) + 1;
+        double[] packed = ArrayPool<double>.Shared.Rent(high - low);
+        foreach ((long position, int index, int length) in drawn.Runs(low, high))
+            Fresh<T, TFormat>(map, rowPosition + position, packed.AsSpan(index - low, length));
+        Gather<double>(packed, low, indices, values[..indices.Length]);
+        ArrayPool<double>.Shared.Return(packed);
+    }
+
+    /// <summary>Draws consecutive positions into <paramref name="values"/>.</summary>
     private static ReadOnlySpan<double> Fresh<T, TFormat>(TensorMap map, long position, Span<double> values)
         where T : unmanaged
         where TFormat : struct, IFloatFormat<T>
@@ -263,19 +293,5 @@ internal sealed class SimdDevice : KernelDevice
 
         ArrayPool<T>.Shared.Return(elements);
         return result;
-    }
-
-    /// <summary>The entries whose columns lie in the range; the columns rise.</summary>
-    private static (int Start, int End) EntriesOf(MapWindow window, int[] targets, int columnStart, int columnEnd)
-    {
-        if (columnStart == 0 && columnEnd == window.Map.RowLength)
-            return (0, targets.Length);
-        return (LowerBound(targets, columnStart), LowerBound(targets, columnEnd));
-    }
-
-    private static int LowerBound(int[] sorted, int value)
-    {
-        int index = Array.BinarySearch(sorted, value);
-        return index < 0 ? ~index : index;
     }
 }

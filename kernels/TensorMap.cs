@@ -62,7 +62,7 @@ public sealed class TensorMap
         ExtendedRowLength = run * extended;
         RowCount = _leading.Aggregate(1L, (product, axis) => checked(product * axis.Size));
         Columns = TermTable.Expand(axes.AsSpan(split, runStart - split), 0, (int)outputs);
-        Layers = ColumnLayer.Split(Columns, Run, HasFresh);
+        Layers = ColumnLayer.Split(Columns, Run, _leading.Any(a => a.Terms is { FreshSize: > 0 }), IsPick);
 
         bool FitsRow(int end, long length, long tableSize) =>
             end == axes.Length || (length * format.Size() <= RowLimit && tableSize <= TableLimit);
@@ -101,7 +101,7 @@ public sealed class TensorMap
     /// <summary>Terms of the columns, in units of <see cref="Run"/>.</summary>
     internal TermTable Columns { get; }
 
-    /// <summary>The same terms in elements: layer k holds every column's k-th term.</summary>
+    /// <summary>The same terms in elements, in an order that keeps that of each column's terms.</summary>
     internal ColumnLayer[] Layers { get; }
 
     /// <summary>Terms of the rows [<paramref name="first"/>, <paramref name="first"/> + <paramref name="count"/>).</summary>

@@ -41,8 +41,8 @@ public sealed class UnreadableModelException(string message, Exception? inner = 
     : OnnxMorphException(ExitCode.Unreadable, message, inner);
 
 /// <summary>The requested change cannot be made exactly (exit code 4).</summary>
-public sealed class RefusedException(string message)
-    : OnnxMorphException(ExitCode.Refused, message);
+public sealed class RefusedException(string message, Exception? inner = null)
+    : OnnxMorphException(ExitCode.Refused, message, inner);
 
 /// <summary>The request itself is wrong (exit code 2).</summary>
 public sealed class UsageException(string message, Exception? inner = null)

@@ -79,11 +79,12 @@ public sealed class GraphEditor(ModelGraph graph)
     /// <summary>Puts nodes right before <paramref name="anchor"/>.</summary>
     public void InsertBefore(NodeProto anchor, params IEnumerable<NodeProto> nodes) => List(_before, anchor).AddRange(nodes);
 
-    /// <summary>Puts nodes in the place of <paramref name="node"/>.</summary>
+    /// <summary>Puts nodes in the place of <paramref name="node"/>; constants that nobody reads then are dropped.</summary>
     public void Replace(NodeProto node, params IEnumerable<NodeProto> nodes)
     {
         InsertBefore(node, nodes);
         _removed.Add(node);
+        _maybeUnused.UnionWith(node.Input.Select(graph.ConstantOf).OfType<Constant>());
     }
 
     /// <summary>Sets an integer attribute.</summary>

@@ -116,8 +116,8 @@ public static class Certificate
             WriteRewrite(json, factorisation.Node, factorisation.Form, factorisation.Child);
         json.WriteEndArray();
         json.WriteStartArray("activations");
-        foreach (ParametricRewrite activation in step.Activations)
-            WriteRewrite(json, activation.Node, "parametric", activation.Child);
+        foreach (ActivationRewrite activation in step.Activations)
+            WriteRewrite(json, activation.Node, activation.Form, activation.Child);
         json.WriteEndArray();
         json.WriteStartArray("kernels");
         foreach (KernelPadding kernel in step.Kernels)

@@ -1,125 +1,100 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
-using OnnxMorph.Onnx;
 using OnnxMorph.Operators;
 using OnnxMorph.Verification;
 using OnnxMorph.Weights;
 
 namespace OnnxMorph.Morphs;
 
+/// <summary>Where a kernel gets its new taps along each axis.</summary>
+public enum TapPlace
+{
+    /// <summary>On both sides, the larger half behind where their number is odd.</summary>
+    Both,
+
+    /// <summary>In front.</summary>
+    Begin,
+
+    /// <summary>Behind.</summary>
+    End,
+}
+
 /// <summary>
 /// Grows convolution kernels: <c>W[…, k] → zero-padded W[…, k']</c>, with the convolution's pads grown by as much, so that
 /// the new taps see only what they multiply by zero (METHODS.md §2, Kernel size).
 /// </summary>
-public sealed class KernelPass(Selector selector, SizeRequest size)
+public sealed class KernelPass(Selector selector, KernelSize size, TapPlace place = TapPlace.Both)
 {
     /// <summary>Grows the kernels of the graph that <paramref name="analysis"/> describes, in place.</summary>
     public StepReport Apply(AxisAnalysis analysis)
     {
-        var report = new StepReport($"kernel {selector}={size}", Exactness.BitExact);
+        var report = new StepReport($"kernel {selector}={size}{(place == TapPlace.Both ? "" : $" ({place.ToString().ToLowerInvariant()})")}", Exactness.BitExact);
         ModelGraph graph = analysis.Graph;
         var editor = new GraphEditor(graph);
-        var grown = new Dictionary<Constant, (AxisMap?[] Maps, List<Use> Uses)>();
+        var paths = new List<WeightPath>();
         foreach ((NodeAxes axes, LinearLayer layer) in selector.Layers(analysis, report).Where(l => l.Layer.SpatialAxes > 0))
         {
-            NodeProto node = axes.Node;
-            if (Grow(graph, axes, layer, out AxisMap?[] maps) is { } why)
-            {
-                report.Refused.Add(new Pin(ModelGraph.Describe(node), why));
-                continue;
-            }
-
-            Constant constant = graph.ConstantOf(node.Input[layer.WeightInput])!;
-            // Readers of one weight ask for the same size, so they get the same maps.
-            if (!grown.TryGetValue(constant, out var wanted))
-                grown[constant] = wanted = (maps, []);
-            wanted.Uses.Add(new Use(axes.Index, layer.WeightInput));
-            AxisMap[] spatial = [.. maps.Skip(2).Select(m => m!)];
-            report.Kernels.Add(new KernelPadding(ModelGraph.NameOf(node), [.. spatial.Select(Before)], [.. spatial.Select(m => m.Size - m.SourceSize - Before(m))]));
-            report.Changes.Add(new Change(ModelGraph.Describe(node), "taps",
-                spatial.Aggregate(1L, (product, m) => product * m.SourceSize), spatial.Aggregate(1L, (product, m) => product * m.Size)));
+            if (Grow(analysis, axes, layer, report, out string why) is { } path)
+                paths.Add(path);
+            else
+                report.Refused.Add(axes.Reason(why));
         }
 
-        foreach ((Constant constant, (AxisMap?[] maps, List<Use> uses)) in grown)
-            editor.Replace(constant, graph.Model.Data(constant.Tensor).Map([.. maps], Fill.Zero), uses,
+        // Readers of one weight ask for the same size; only those that see it in another order want another form of it.
+        while (paths.Count > 0)
+        {
+            (Constant constant, AxisMap?[] maps) = (paths[0].Constant, paths[0].Maps);
+            List<WeightPath> same = paths.FindAll(p => p.Constant == constant && Enumerable.SequenceEqual(p.Maps, maps));
+            editor.Replace(constant, graph.Model.Data(constant.Tensor).Map([.. maps], Fill.Zero), [.. same.Select(p => p.Use)],
                 analysis.ConstantUses.Count(u => u.Constant == constant));
+            foreach (WeightPath path in same)
+                path.Rewrite(graph, editor);
+            paths.RemoveAll(same.Contains);
+        }
+
+        editor.SetDeclaredSizes(report.Sizes.ToDictionary(
+            s => s.Key, s => (IReadOnlyList<(int, long)>)[.. s.Value.Select((length, axis) => (axis, length))]));
         editor.Commit();
         return report;
     }
 
-    private static int Before(AxisMap map) => map.Starts.IndexOf(1) - 1;
-
-    // Null where the node was changed; the reason where it cannot be.
-    private string? Grow(ModelGraph graph, NodeAxes axes, LinearLayer layer, out AxisMap?[] maps)
+    // The way to the weight's constant with its new taps where the node was changed; null with the reason where it cannot be.
+    private WeightPath? Grow(AxisAnalysis analysis, NodeAxes axes, LinearLayer layer, StepReport report, out string why)
     {
-        NodeProto node = axes.Node;
-        maps = [];
-        if (graph.ConstantOf(node.Input[layer.WeightInput]) is not { } constant)
-            return "its weight is computed by other nodes";
-        if (!constant.Type.IsScalable())
-            return $"its weight's elements are {constant.Type}, whose zero is not known";
         int spatial = layer.SpatialAxes;
-        long[] dilations = axes.IntList("dilations") ?? [.. Enumerable.Repeat(1L, spatial)];
-        long[] strides = axes.IntList("strides") ?? [.. Enumerable.Repeat(1L, spatial)];
-        long[] kernel = [.. constant.Shape.Skip(2)];
-        long[] grown = [.. kernel.Select(size.Apply)];
-        if (grown.Zip(kernel, (after, before) => after < before).Any(x => x))
-            return $"its kernel has sizes {string.Join('×', kernel)}, and growing cannot take any away";
-        if (grown.SequenceEqual(kernel))
-            return $"its kernel already has sizes {string.Join('×', kernel)}";
-        if (Pads(axes, layer, kernel, strides, dilations, out string? why) is not { } pads)
-            return why;
-
-        maps = new AxisMap?[2 + spatial];
-        for (int axis = 0; axis < spatial; axis++)
+        long[] kernel = [.. Enumerable.Range(2, spatial).Select(axis => axes.In(layer.WeightInput, axis).Size)];
+        if (size.Apply(kernel) is not { } target)
         {
-            int extra = checked((int)(grown[axis] - kernel[axis])), before = extra / 2;
-            maps[2 + axis] = AxisMap.ZeroPad((int)kernel[axis], before, extra - before);
-            pads[axis] += before * dilations[axis];
-            pads[axis + spatial] += (extra - before) * dilations[axis];
-        }
-
-        GraphEditor.RemoveAttribute(node, "auto_pad");
-        GraphEditor.SetInts(node, "pads", pads);
-        GraphEditor.SetInts(node, "kernel_shape", grown);
-        return null;
-    }
-
-    /// <summary>
-    /// The explicit pads of a convolution, begins before ends; null with the reason where auto_pad depends on sizes that
-    /// callers choose.
-    /// </summary>
-    private static long[]? Pads(NodeAxes axes, LinearLayer layer, long[] kernel, long[] strides, long[] dilations, out string? why)
-    {
-        why = null;
-        int spatial = layer.SpatialAxes;
-        string mode = axes.Text("auto_pad") ?? "NOTSET";
-        if (layer.Transposed && (mode.StartsWith("SAME") || axes.IntList("output_shape") is not null))
-        {
-            why = "its pads follow from auto_pad or output_shape of a transposed convolution; write them as explicit pads";
+            why = $"its kernel has {spatial} {(spatial == 1 ? "axis" : "axes")}, and '{size}' gives another number of sizes";
             return null;
         }
 
-        if (mode is "NOTSET" or "")
-            return axes.IntList("pads") ?? new long[2 * spatial];
-        if (mode == "VALID")
-            return new long[2 * spatial];
-        var pads = new long[2 * spatial];
-        long[] result = axes.OutputDims(0)!;
-        for (int axis = 0; axis < spatial; axis++)
+        long[] extra = [.. target.Zip(kernel, (after, before) => after - before)];
+        why = extra.Any(e => e < 0) ? $"its kernel has sizes {string.Join('×', kernel)}, and growing cannot take any away"
+            : extra.All(e => e == 0) ? $"its kernel already has sizes {string.Join('×', kernel)}"
+            : "";
+        if (why.Length > 0)
+            return null;
+        int[] before = [.. extra.Select(e => checked((int)(place switch { TapPlace.Begin => e, TapPlace.End => 0, _ => e / 2 })))];
+        int[] after = [.. extra.Zip(before, (e, b) => checked((int)(e - b)))];
+        if (ConvolutionPads.Of(axes, layer, kernel, out why)?.Grown(before, after, out why) is not { } pads)
+            return null;
+        AxisMap?[] maps = [null, null, .. kernel.Select((taps, axis) => extra[axis] == 0 ? null : AxisMap.ZeroPad((int)taps, before[axis], after[axis]))];
+        if (WeightPath.Find(analysis, new Use(axes.Index, layer.WeightInput), maps, out why) is not { } path)
+            return null;
+        if (!path.Constant.Type.IsScalable())
         {
-            // SAME: as much as makes the output ceil(input / stride) long; at stride 1 that does not depend on the input.
-            if (strides[axis] != 1 && axes.IsSymbolic(0, axis + 2))
-            {
-                why = $"auto_pad={mode} with stride {strides[axis]} pads by an amount that depends on the caller's sizes";
-                return null;
-            }
-
-            long total = Math.Max((result[axis + 2] - 1) * strides[axis] + (kernel[axis] - 1) * dilations[axis] + 1 - axes.In(0, axis + 2).Size, 0);
-            pads[axis] = mode == "SAME_UPPER" ? total / 2 : total - total / 2;
-            pads[axis + spatial] = total - pads[axis];
+            why = $"its weight's elements are {path.Constant.Type}, whose zero is not known";
+            return null;
         }
 
-        return pads;
+        pads.Write(axes.Node);
+        GraphEditor.SetInts(axes.Node, "kernel_shape", target);
+        foreach ((string value, long[] sizes) in path.Sizes)
+            report.Sizes[value] = sizes;
+        report.Kernels.Add(new KernelPadding(ModelGraph.NameOf(axes.Node), before, after));
+        report.Changes.Add(new Change(ModelGraph.Describe(axes.Node), "taps",
+            kernel.Aggregate(1L, (product, taps) => product * taps), target.Aggregate(1L, (product, taps) => product * taps)));
+        return path;
     }
 }

@@ -31,7 +31,7 @@ public static class Morpher
 {
     /// <summary>Morphs a copy of <paramref name="parent"/>.</summary>
     /// <exception cref="UnreadableModelException">ONNX Runtime does not load the model.</exception>
-    /// <exception cref="RefusedException">A step names layers that the model does not have.</exception>
+    /// <exception cref="RefusedException">A step names layers that the model does not have, or leads to a graph that does not hold together.</exception>
     public static MorphResult Morph(OnnxModel parent, IReadOnlyList<MorphStep> steps, CancellationToken cancellation = default)
     {
         OnnxModel model = parent;
@@ -112,13 +112,13 @@ public static class Morpher
             }
             catch (UnreadableModelException e)
             {
-                throw new InvalidOperationException($"Step '{step.Name}' made a graph that ONNX Runtime does not take: {e.Message}", e);
+                throw new RefusedException($"Step '{step.Name}' leads to a graph that ONNX Runtime does not load; select fewer layers, leaving out the one named here: {e.Message}", e);
             }
 
             if (Broken(new ModelGraph(model), shapes, after, report) is not { } broken)
                 return (child, after, report);
             if (!pinned.TryAdd(broken.Node, broken.Reason))
-                throw new InvalidOperationException($"Step '{step.Name}' breaks a promise: {broken.Reason}.");
+                throw new RefusedException($"Step '{step.Name}' leads to sizes that do not fit together ({broken.Reason}); select fewer layers, leaving out that one.");
         }
     }
 
@@ -134,25 +134,35 @@ public static class Morpher
         analysis.Solver.Settle();
     }
 
-    // The first node whose result has other sizes than the maps promise.
+    // The first node whose result has other sizes than the maps promise, at any choice of the callers' sizes.
     private static (int Node, Pin Reason)? Broken(ModelGraph parent, ShapeTable before, ShapeTable after, StepReport report)
     {
         for (int n = 0; n < parent.Nodes.Count; n++)
         {
             foreach (string value in parent.Nodes[n].Output)
             {
-                if (before.Dims(value) is not { } dims || after.Dims(value) is not { } found
-                    || before.Ints(value) is not null || parent.ConstantOf(value) is not null)
+                if (before.Ints(value) is not null || parent.ConstantOf(value) is not null)
                     continue;
-                long[] promised = report.Sizes.GetValueOrDefault(value) ?? dims;
-                if (!found.SequenceEqual(promised))
-                {
-                    return (n, new Pin(ModelGraph.Describe(parent.Nodes[n]),
-                        $"its result would have sizes {string.Join('×', found)} instead of {string.Join('×', promised)}"));
-                }
+                long[]? changed = report.Sizes.GetValueOrDefault(value);
+                if (before.Dims(value) is { } first && (Mismatch(first, changed, first, after.Dims(value))
+                    ?? Mismatch(first, changed, before.Other?.Dims(value), after.Other?.Dims(value))) is { } mismatch)
+                    return (n, new Pin(ModelGraph.Describe(parent.Nodes[n]), $"its result would have sizes {mismatch}"));
             }
         }
 
         return null;
+    }
+
+    // Promises are made for the first choice of sizes. A changed axis that holds a part which callers choose is that part times the
+    // change at another choice, or the part and the change one behind the other.
+    private static string? Mismatch(long[] first, long[]? changed, long[]? parent, long[]? found)
+    {
+        if (parent is null || found is null)
+            return null;
+        long[] promised = [.. parent.Select((size, axis) => changed is null || axis >= changed.Length || changed[axis] == first[axis] ? size
+            : size == first[axis] ? changed[axis]
+            : axis < found.Length && found[axis] == size + changed[axis] - first[axis] ? found[axis]
+            : size * changed[axis] / first[axis])];
+        return found.SequenceEqual(promised) ? null : $"{string.Join('×', found)} instead of {string.Join('×', promised)}";
     }
 }

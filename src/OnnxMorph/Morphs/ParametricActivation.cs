@@ -37,25 +37,37 @@ internal static class ParametricActivation
         List<NodeProto> chain, ModelGraph graph, string name, string input, NodeProto? activation,
         ImmutableArray<long> shape, ElementType type, double linearShare, Func<string, Func<WeightExpression>, string> weight)
     {
-        string share = weight(activation is null ? "slope" : "linear_share", () => new FilledWeight(type, shape, Fill.Constant(linearShare)));
-        if (activation is null)
-            return Add("PRelu", [input, share]);
-        string one = weight("one", () => new FilledWeight(type, [1], Fill.Constant(1)));
-        string activated = Add(activation.OpType, [input], activation);
-        string rest = Add("Sub", [one, share]);
-        return Add("Add", [Add("Mul", [rest, activated]), Add("Mul", [share, input])]);
+        if (activation is not null)
+            return Mix(chain, graph, name, input, Add(chain, graph, name, activation.OpType, [input], activation), shape, type, linearShare, weight);
+        string slope = weight("slope", () => new FilledWeight(type, shape, Fill.Constant(linearShare)));
+        return Add(chain, graph, name, "PRelu", [input, slope]);
+    }
 
-        string Add(string op, string[] inputs, NodeProto? like = null)
-        {
-            string hint = $"{name}_{op.ToLowerInvariant()}";
-            var node = new NodeProto { OpType = op, Name = graph.NewName(hint) };
-            node.Input.AddRange(inputs);
-            node.Attribute.AddRange(like?.Attribute.Select(a => a.Clone()) ?? []);
-            if (like is { HasDomain: true })
-                node.Domain = like.Domain;
-            node.Output.Add(graph.NewName($"{hint}_output"));
-            chain.Add(node);
-            return node.Output[0];
-        }
+    /// <summary>
+    /// Adds the nodes of (1−a)·<paramref name="activated"/> + a·<paramref name="input"/> to <paramref name="chain"/> and gives the
+    /// value that they make; the parameters are those of <see cref="Emit"/>.
+    /// </summary>
+    public static string Mix(
+        List<NodeProto> chain, ModelGraph graph, string name, string input, string activated,
+        ImmutableArray<long> shape, ElementType type, double linearShare, Func<string, Func<WeightExpression>, string> weight)
+    {
+        string share = weight("linear_share", () => new FilledWeight(type, shape, Fill.Constant(linearShare)));
+        string one = weight("one", () => new FilledWeight(type, [1], Fill.Constant(1)));
+        string rest = Add(chain, graph, name, "Sub", [one, share]);
+        return Add(chain, graph, name, "Add",
+            [Add(chain, graph, name, "Mul", [rest, activated]), Add(chain, graph, name, "Mul", [share, input])]);
+    }
+
+    private static string Add(List<NodeProto> chain, ModelGraph graph, string name, string op, string[] inputs, NodeProto? like = null)
+    {
+        string hint = $"{name}_{op.ToLowerInvariant()}";
+        var node = new NodeProto { OpType = op, Name = graph.NewName(hint) };
+        node.Input.AddRange(inputs);
+        node.Attribute.AddRange(like?.Attribute.Select(a => a.Clone()) ?? []);
+        if (like is { HasDomain: true })
+            node.Domain = like.Domain;
+        node.Output.Add(graph.NewName($"{hint}_output"));
+        chain.Add(node);
+        return node.Output[0];
     }
 }

@@ -21,14 +21,16 @@ public readonly record struct SizeRequest
     }
 
     /// <summary>Reads a size.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="orNone">Whether <c>+0</c> is a size too: it leaves one of several as it is.</param>
     /// <exception cref="UsageException">The text is not a size.</exception>
-    public static SizeRequest Parse(string text)
+    public static SizeRequest Parse(string text, bool orNone = false)
     {
         char kind = text.Length > 0 && text[0] is 'x' or '+' ? text[0] : '=';
         string digits = kind == '=' ? text : text[1..];
         bool valid = kind == 'x'
             ? double.TryParse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double number) && number >= 1
-            : double.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out number) && number >= 1;
+            : double.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out number) && number >= (orNone && kind == '+' ? 0 : 1);
         return valid && number <= int.MaxValue
             ? new SizeRequest(kind, number)
             : throw new UsageException($"'{text}' is not a size: write a number such as 96, a factor of at least 1 such as x1.5, or an increase such as +2.");

@@ -36,8 +36,8 @@ public sealed class StepReport(string step, Exactness exactness)
     /// <summary>Layers that were replaced by a chain which computes the same.</summary>
     public List<Factorisation> Factorisations { get; } = [];
 
-    /// <summary>Activations that became a mixture with the identity.</summary>
-    public List<ParametricRewrite> Activations { get; } = [];
+    /// <summary>Activations that became a mixture with the identity, or plain again.</summary>
+    public List<ActivationRewrite> Activations { get; } = [];
 
     /// <summary>Kernels that were padded with zeros.</summary>
     public List<KernelPadding> Kernels { get; } = [];
@@ -46,8 +46,14 @@ public sealed class StepReport(string step, Exactness exactness)
 /// <summary>A layer that became several: the parent's node, and the child's nodes in order.</summary>
 public sealed record Factorisation(string Node, string Form, IReadOnlyList<string> Child);
 
-/// <summary>An activation written with a trainable share of the identity that starts at the activation itself.</summary>
-public sealed record ParametricRewrite(string Node, IReadOnlyList<string> Child);
+/// <summary>
+/// An activation in another form: <c>parametric</c>, with a share of the identity that starts at none; <c>plain</c>, without; or
+/// <c>identity</c>, where nothing is left of it.
+/// </summary>
+/// <param name="Node">The parent's node that makes the result.</param>
+/// <param name="Form">The form.</param>
+/// <param name="Child">The child's nodes in order.</param>
+public sealed record ActivationRewrite(string Node, string Form, IReadOnlyList<string> Child);
 
 /// <summary>A kernel grown with zeros: taps before and after, one for each spatial axis.</summary>
 public sealed record KernelPadding(string Node, IReadOnlyList<int> Before, IReadOnlyList<int> After);

@@ -1,7 +1,6 @@
 using System.Text;
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
-using OnnxMorph.Kernels;
 using OnnxMorph.Onnx;
 using OnnxMorph.Weights;
 
@@ -13,7 +12,6 @@ namespace OnnxMorph.Operators;
 /// </summary>
 public sealed class NodeAxes
 {
-    private static readonly WeightEvaluator s_evaluator = new();
     private readonly AxisAnalysis _analysis;
     private readonly AxisExpression[]?[] _inputs;
     private readonly AxisExpression[]?[] _outputs;
@@ -185,9 +183,7 @@ public sealed class NodeAxes
             return integer;
         if (_analysis.Graph.ConstantOf(Node.Input[input]) is not { Count: 1 } constant || !constant.Type.IsScalable())
             return null;
-        var value = new double[1];
-        FloatConversion.Widen(ElementEncoding.Format(constant.Type), s_evaluator.Evaluate(_analysis.Graph.Model.Data(constant.Tensor)), value);
-        return value[0];
+        return ConstantValues.Of(_analysis.Graph, constant)[0];
     }
 
     /// <summary>The integers of an input whose value is known; null where it is computed from data.</summary>

@@ -77,6 +77,12 @@ public static class RecipeSchema
                     new JsonObject { ["type"] = "integer", ["minimum"] = 1 },
                     new JsonObject { ["type"] = "string", ["pattern"] = "^(x[0-9]+(\\.[0-9]+)?|\\+?[0-9]+)$" });
                 break;
+            case OptionForm.KernelSize:
+                result["description"] += " One size for all axes, a number such as 5, a factor such as x2 or an increase such as +2; or one for each axis with an x between them, such as 3x7 or +2x+0.";
+                result["anyOf"] = new JsonArray(
+                    new JsonObject { ["type"] = "integer", ["minimum"] = 1 },
+                    new JsonObject { ["type"] = "string", ["pattern"] = Morphs.KernelSize.Pattern });
+                break;
             case OptionForm.Number:
                 result["type"] = "integer";
                 result["minimum"] = 1;

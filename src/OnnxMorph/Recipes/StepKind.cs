@@ -9,6 +9,9 @@ public enum OptionForm
     /// <summary>A size: 96, x1.5, +2.</summary>
     Size,
 
+    /// <summary>Sizes of a kernel: 5, x2, +2, 3x7, +2x+0.</summary>
+    KernelSize,
+
     /// <summary>A whole number of at least 1.</summary>
     Number,
 
@@ -66,6 +69,10 @@ public sealed class StepArguments(StepSpec step, StepKind kind, ulong seed)
     /// <summary>A size.</summary>
     /// <exception cref="UsageException">The text is not one.</exception>
     public Morphs.SizeRequest Size(string option) => Morphs.SizeRequest.Parse(Text(option)!);
+
+    /// <summary>Sizes of a kernel.</summary>
+    /// <exception cref="UsageException">The text is not one.</exception>
+    public Morphs.KernelSize KernelSize(string option) => Morphs.KernelSize.Parse(Text(option)!);
 
     /// <summary>A whole number, or <paramref name="otherwise"/> where none was given.</summary>
     /// <exception cref="UsageException">The text is not one, or it is too large.</exception>

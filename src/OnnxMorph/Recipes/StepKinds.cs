@@ -52,17 +52,27 @@ public static class StepKinds
 
     private static StepKind Kernel()
     {
-        var size = new StepOption("size", OptionForm.Size, "Taps along every axis of each kernel.") { Required = true };
-        return new StepKind("kernel", "Grow convolution kernels.", [size], step => new KernelPass(step.Selector, step.Size("size")).Apply)
+        var size = new StepOption("size", OptionForm.KernelSize, "Taps of each kernel.") { Required = true };
+        return new StepKind(
+            "kernel", "Grow convolution kernels.",
+            [
+                size,
+                StepOption.Choice("place", "Where new taps go along each axis: on both sides (both), in front (begin) or behind (end).", "both", "begin", "end"),
+            ],
+            step => new KernelPass(step.Selector, step.KernelSize("size"), (TapPlace)step.Choice("place")).Apply)
         {
             Main = size,
-            Examples = "'*=+2' or 'conv1=9'",
+            Examples = "'*=+2', 'conv1=9' or '/stem/*=3x7'",
         };
     }
 
     private static StepKind Activation() =>
-        new("activation", "Give activations a trainable share of the identity that starts at none.", [],
-            step => new ActivationPass(step.Selector).Apply)
+        new("activation", "Give activations a trainable share of the identity that starts at none.",
+            [
+                StepOption.Choice("to", "The form that they get: with a share that can be trained (parametric), or without it where it is 0 or 1 everywhere (plain).",
+                    "parametric", "plain"),
+            ],
+            step => new ActivationPass(step.Selector, (ActivationForm)step.Choice("to")).Apply)
         {
             Examples = "'*' or 'relu1'",
         };

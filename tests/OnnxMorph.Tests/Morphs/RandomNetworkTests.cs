@@ -57,7 +57,7 @@ public class RandomNetworkTests
         return random.Next(6) switch
         {
             0 => Check.Deepen(selector, random.Next(1, 3), (DeepenMethod)random.Next(2), seed),
-            1 => Check.Kernel(selector, new[] { "+1", "+2", "3" }[random.Next(3)]),
+            1 => Check.Kernel(selector, new[] { "+1", "+2", "3", "+0x+2", "4x+1" }[random.Next(5)], (TapPlace)random.Next(3)),
             _ => Check.Widen(selector, new[] { "x1.5", "x2", "+1", "+3" }[random.Next(4)], (WidenMethod)random.Next(3), seed, (ZeroSide)random.Next(3)),
         };
     }

@@ -35,9 +35,9 @@ internal static class Check
         return new MorphStep($"--deepen {selector}={count}", Selector.Parse(selector), pass.Apply);
     }
 
-    public static MorphStep Kernel(string selector, string size)
+    public static MorphStep Kernel(string selector, string size, TapPlace place = TapPlace.Both)
     {
-        var pass = new KernelPass(Selector.Parse(selector), SizeRequest.Parse(size));
+        var pass = new KernelPass(Selector.Parse(selector), KernelSize.Parse(size), place);
         return new MorphStep($"--kernel {selector}={size}", Selector.Parse(selector), pass.Apply);
     }
 

@@ -68,7 +68,7 @@ internal sealed class DoubleModel
                 node.Attribute.Single(a => a.Name == "to").I = (int)ElementType.Float64;
                 _nodes.Add(node);
                 break;
-            case "Conv":
+            case "Conv" or "FusedConv":
                 Convolution(node);
                 break;
             case "ConvTranspose":
@@ -113,6 +113,20 @@ internal sealed class DoubleModel
         long[] weight = _shapes[node.Input[1]], input = [.. _shapes[node.Input[0]]], output = _shapes[node.Output[0]];
         long[] kernel = weight[2..], strides = Ints(node, "strides", 1, spatial), dilations = Ints(node, "dilations", 1, spatial);
         long[] pads = Ints(node, "pads", 0, 2 * spatial), extra = Ints(node, "output_padding", 0, spatial);
+        string mode = Text(node, "auto_pad", "NOTSET");
+        if (mode.StartsWith("SAME", StringComparison.Ordinal) || node.Attribute.Any(a => a.Name == "output_shape"))
+        {
+            // The result's size says how much is cut off; where it is longer than what the kernel reaches, zeros follow.
+            for (int axis = 0; axis < spatial; axis++)
+            {
+                long whole = (input[axis + 2] - 1) * strides[axis] + (kernel[axis] - 1) * dilations[axis] + 1 + extra[axis];
+                long cut = Math.Max(whole - output[axis + 2], 0);
+                pads[axis] = mode == "SAME_UPPER" ? cut / 2 : (cut + 1) / 2;
+                pads[spatial + axis] = cut - pads[axis];
+                extra[axis] += Math.Max(output[axis + 2] - whole, 0);
+            }
+        }
+
         string value = node.Input[0];
         for (int axis = 0; axis < spatial; axis++)
         {
@@ -179,14 +193,15 @@ internal sealed class DoubleModel
 
     private void Finish(NodeProto node, string product, long[] output)
     {
-        if (node.Input.Count <= 2 || node.Input[2].Length == 0)
-        {
-            Reshape(product, output, node.Output[0]);
-            return;
-        }
-
-        string bias = Reshape(node.Input[2], [.. output.Select((size, axis) => axis == 1 ? size : 1)]);
-        Add("Add", [Reshape(product, output), bias], node.Output[0]);
+        string activation = Text(node, "activation", "");
+        var terms = new List<string> { Reshape(product, output) };
+        if (node.Input.Count > 2 && node.Input[2].Length > 0)
+            terms.Add(Reshape(node.Input[2], [.. output.Select((size, axis) => axis == 1 ? size : 1)]));
+        if (node.Input.Count > 3)
+            terms.Add(node.Input[3]);
+        string sum = Add("Sum", [.. terms], activation.Length == 0 ? node.Output[0] : null);
+        if (activation.Length > 0)
+            Add(activation, [sum], node.Output[0]);
     }
 
     private string Pad(string x, long[] pads) => pads.All(p => p == 0) ? x : Add("Pad", [x, Int64(pads)]);
@@ -194,7 +209,7 @@ internal sealed class DoubleModel
     private static long[] Pads(NodeProto node, long[] input, long[] output, long[] kernel, long[] strides, long[] dilations)
     {
         int spatial = kernel.Length;
-        string mode = node.Attribute.FirstOrDefault(a => a.Name == "auto_pad")?.S.ToStringUtf8() ?? "NOTSET";
+        string mode = Text(node, "auto_pad", "NOTSET");
         if (!mode.StartsWith("SAME", StringComparison.Ordinal))
             return Ints(node, "pads", 0, 2 * spatial);
         var pads = new long[2 * spatial];
@@ -213,6 +228,8 @@ internal sealed class DoubleModel
     private static long Int(NodeProto node, string name, long otherwise) => node.Attribute.FirstOrDefault(a => a.Name == name)?.I ?? otherwise;
 
     private static double Float(NodeProto node, string name, double otherwise) => node.Attribute.FirstOrDefault(a => a.Name == name)?.F ?? otherwise;
+
+    private static string Text(NodeProto node, string name, string otherwise) => node.Attribute.FirstOrDefault(a => a.Name == name)?.S.ToStringUtf8() ?? otherwise;
 
     private static long[] Ints(NodeProto node, string name, long otherwise, int count) =>
         node.Attribute.FirstOrDefault(a => a.Name == name)?.Ints.ToArray() ?? [.. Enumerable.Repeat(otherwise, count)];

@@ -1,0 +1,62 @@
+using OnnxMorph.Graph;
+using OnnxMorph.Morphs;
+using OnnxMorph.Onnx;
+using OnnxMorph.Tests.Testing;
+using OnnxMorph.Verification;
+using Xunit;
+
+namespace OnnxMorph.Tests.Morphs;
+
+/// <summary>Steps that go wrong: whatever a step does to the graph, its result is checked before it is kept.</summary>
+public sealed class MorpherTests
+{
+    private static RefusedException Refused(Net net, Action<NodeProto> spoil)
+    {
+        var step = new MorphStep("a step", Selector.Parse("*"), analysis =>
+        {
+            foreach (NodeProto node in analysis.Graph.Nodes)
+                spoil(node);
+            var report = new StepReport("a step", Exactness.BitExact);
+            report.Changes.Add(new Change("something", "things", 1, 2));
+            return report;
+        });
+        return Assert.Throws<RefusedException>(() => Morpher.Morph(net.Model, [step], TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
+    public void GraphsThatDoNotLoadAreRefused()
+    {
+        var net = new Net();
+        net.Output(net.Op("Relu", [net.Input("x", 2, 3)], name: "a"));
+        RefusedException e = Refused(net, node => node.OpType = "Rellu");
+        Assert.Contains("'a step'", e.Message);
+        Assert.Contains("Rellu", e.Message);
+        Assert.Contains("select fewer layers", e.Message);
+    }
+
+    [Fact]
+    public void SizesThatNobodyPromisedAreRefused()
+    {
+        var net = new Net();
+        net.Output(net.Op("Conv", [net.Input("x", 1, 1, 8, 8), net.Weight([1, 1, 3, 3])], name: "a"));
+        RefusedException e = Refused(net, node => GraphEditor.SetInts(node, "pads", 1, 1, 1, 1));
+        Assert.Contains("Conv 'a'", e.Message);
+        Assert.Contains("1×1×8×8 instead of 1×1×6×6", e.Message);
+    }
+
+    // Shapes are evaluated at a batch of 2 first and of 3 then.
+    [Fact]
+    public void SizesAreCheckedAtEveryChoiceOfTheCallersSizes()
+    {
+        var net = new Net();
+        string x = net.Input("x", "N", 6);
+        string sizes = net.Shape(net.Size(x, 0), 6), two = net.Ints(2, 6);
+        net.Output(net.Op("Expand", [net.Weight([1, 6]), sizes], name: "a"));
+        RefusedException e = Refused(net, node =>
+        {
+            if (node.OpType == "Expand")
+                node.Input[1] = two;
+        });
+        Assert.Contains("2×6 instead of 3×6", e.Message);
+    }
+}

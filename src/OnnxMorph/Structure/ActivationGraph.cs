@@ -87,7 +87,7 @@ internal sealed class ActivationGraph
     public IReadOnlyList<int> Predecessors(int vertex) => _predecessors[vertex];
 
     /// <summary>Whether a vertex is a layer: it makes channels out of weights.</summary>
-    public bool IsLayer(int vertex) => _nodes[vertex] >= 0 && _analysis.Node(_nodes[vertex]) is { } node && (node.Layer ?? (object?)node.Produced) is not null;
+    public bool IsLayer(int vertex) => _nodes[vertex] >= 0 && IsLayerNode(_nodes[vertex]);
 
     /// <summary>The activations that a node reads: its own inputs, less lists of sizes and positions, and what its subgraphs read.</summary>
     public IEnumerable<string> Reads(NodeProto node)
@@ -96,6 +96,12 @@ internal sealed class ActivationGraph
         return node.Input.Where((_, i) => rule is null || !rule.ListsSizes(i)).Concat(node.Subgraphs().SelectMany(Captured))
             .Where(_producers.ContainsKey).Distinct();
     }
+
+    /// <summary>The vertices that read what a vertex makes, on the trunk or off it.</summary>
+    public IEnumerable<int> Readers(int vertex) =>
+        Proto(vertex)!.Output.SelectMany(_analysis.Graph.Uses).Select(use => VertexOf(use.Node)).OfType<int>().Distinct();
+
+    private bool IsLayerNode(int node) => _analysis.Node(node) is { } axes && (axes.Layer ?? (object?)axes.Produced) is not null;
 
     private static IEnumerable<string> Captured(GraphProto subgraph) =>
         subgraph.Node.SelectMany(n => n.Input.Concat(n.Subgraphs().SelectMany(Captured))).Concat(subgraph.Output.Select(o => o.Name));
@@ -115,7 +121,11 @@ internal sealed class ActivationGraph
         {
             NodeProto node = graph.Nodes[n];
             // Sizes carry nothing of the activation that they are read from.
-            if (!needed.Contains(n) || (ModelGraph.IsStandard(node) && node.OpType is "Shape" or "Size") || Reads(node).ToList() is not { Count: > 0 } reads)
+            if (!needed.Contains(n) || (ModelGraph.IsStandard(node) && node.OpType is "Shape" or "Size"))
+                continue;
+            List<string> reads = [.. Reads(node)];
+            // What is looked up by positions alone is an activation all the same.
+            if (reads.Count == 0 && (!IsLayerNode(n) || node.Output.All(_analysis.IsWeight)))
                 continue;
             int vertex = Add(n);
             foreach (int from in reads.Select(value => _producers[value]).Distinct())

@@ -20,6 +20,9 @@ internal sealed class LayerRoles(AxisAnalysis analysis, ActivationGraph graph, R
     {
         Dictionary<int, string> attention = Attention(vertices);
         Walk(steps, "", attention);
+        foreach (int v in vertices.Where(v => !_roles.ContainsKey(v)).Order())
+            if (graph.IsLayer(v))
+                _roles[v] = facts.IsLookup(v) ? "embedding" : Role(v, attention.ContainsKey(v) ? "" : "beside.", false, attention)!;
         return [.. from role in _roles
             let node = graph.Node(role.Key)
             orderby node
@@ -36,7 +39,7 @@ internal sealed class LayerRoles(AxisAnalysis analysis, ActivationGraph graph, R
                 foreach ((Branch branch, string inner) in Prefixes(region, prefix))
                     foreach (Sequence part in branch.Parts)
                         Walk(part.Steps, inner, attention);
-                normalised |= facts.Layers(region) == 0 && region.Branches.SelectMany(b => b.Parts).SelectMany(p => p.Steps).Any(s => graph.Proto(s.Vertex)!.OpType == "ReduceMean");
+                normalised |= facts.Layers(region) == 0 && region.Branches.SelectMany(b => b.Parts).SelectMany(p => p.Steps).Any(s => graph.Proto(s.Vertex)?.OpType == "ReduceMean");
             }
 
             if (Role(step.Vertex, prefix, normalised, attention) is not { } role)
@@ -82,7 +85,7 @@ internal sealed class LayerRoles(AxisAnalysis analysis, ActivationGraph graph, R
             yield return (branch, kind switch
             {
                 RegionKind.Residual when branch != main => $"{prefix}shortcut.",
-                RegionKind.Concatenation when region.Branches.Count > 1 => $"{prefix}branch{number}.",
+                RegionKind.Concatenation when region.Branches.Count(b => b.Parts.Any(p => facts.Layers(p) > 0)) > 1 => $"{prefix}branch{number}.",
                 _ => branch == gate ? $"{prefix}gate." : prefix,
             });
         }
@@ -96,7 +99,7 @@ internal sealed class LayerRoles(AxisAnalysis analysis, ActivationGraph graph, R
         var roles = new Dictionary<int, string>();
         var behind = new HashSet<int>(); // products, and what comes from them without a layer between
         foreach (int v in vertices.Order())
-            if (facts.IsProduct(v) || (!graph.IsLayer(v) && graph.Predecessors(v).Any(behind.Contains)))
+            if (facts.IsProduct(v) || (!graph.IsLayer(v) && Read(v).Any(behind.Contains)))
                 behind.Add(v);
         if (behind.Count == 0)
             return roles;
@@ -106,7 +109,7 @@ internal sealed class LayerRoles(AxisAnalysis analysis, ActivationGraph graph, R
             var open = new Stack<int>([layer]);
             var seen = new HashSet<int>();
             while (open.TryPop(out int v))
-                foreach (int next in graph.Successors(v).Where(s => inside.Contains(s) && !graph.IsLayer(s)))
+                foreach (int next in graph.Readers(v).Where(s => inside.Contains(s) && !graph.IsLayer(s)))
                 {
                     if (facts.IsProduct(next))
                         reached.UnionWith(Sides(next, v, behind));
@@ -116,18 +119,20 @@ internal sealed class LayerRoles(AxisAnalysis analysis, ActivationGraph graph, R
 
             if (reached.Count > 0)
                 roles[layer] = string.Join('+', reached.Select(r => r switch { 0 => "query", 1 => "key", _ => "value" }));
-            else if (graph.Predecessors(layer).Any(behind.Contains) && !roles.ContainsValue("out"))
+            else if (Read(layer).Any(behind.Contains) && !roles.ContainsValue("out"))
                 roles[layer] = "out";
         }
 
         return roles;
     }
 
+    private IEnumerable<int> Read(int vertex) => graph.Reads(graph.Proto(vertex)!).Select(value => graph.Producer(value)!.Value);
+
     private IEnumerable<int> Sides(int product, int from, HashSet<int> behind)
     {
         NodeProto node = graph.Proto(product)!;
         List<int> inputs = [.. Enumerable.Range(0, node.Input.Count).Where(i => graph.Producer(node.Input[i]) == from)];
-        bool context = graph.Predecessors(product).Any(p => p != product && behind.Contains(p));
+        bool context = Read(product).Any(p => p != product && behind.Contains(p));
         // Fused attention reads all three.
         return context ? [2] : inputs.Select(i => Math.Min(i, 2));
     }

@@ -10,7 +10,8 @@ namespace OnnxMorph.Structure;
 /// What it does in its block. Layers one behind the other are <c>a</c>, <c>b</c>, <c>c</c>; norms are <c>norm</c>, or <c>a.norm</c> behind
 /// layer a; in front stand <c>shortcut.</c> for the branch beside the main one, <c>branch1.</c> … for parallel branches and
 /// <c>gate.</c> for what is multiplied onto it. Attention has <c>query</c>, <c>key</c>, <c>value</c>, what they are made of together
-/// (<c>query+key+value</c>), and <c>out</c>. A trained scale is <c>scale</c>, a table <c>embedding</c>.
+/// (<c>query+key+value</c>), and <c>out</c>. A trained scale is <c>scale</c>, a table
+/// <c>embedding</c>, and layers in front of what is read beside the block's own value are <c>beside.a</c>, <c>beside.b</c> ….
 /// </param>
 public sealed record LayerPlace([property: JsonIgnore] int Node, string Name, string Role);
 

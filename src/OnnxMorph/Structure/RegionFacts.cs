@@ -69,6 +69,9 @@ internal sealed class RegionFacts
     /// <summary>Signature of a region; 0 where nothing in it counts.</summary>
     public int Signature(Region region) => _facts[region].Signature is [int signature] ? signature : 0;
 
+    /// <summary>Signature of a region's main branch.</summary>
+    public int MainSignature(Region region) => Intern(string.Join('&', Main(region).Parts.Select(p => string.Join(' ', _facts[p].Signature))));
+
     /// <summary>Whether a skip over layers lies in a sequence.</summary>
     public bool HasSkip(Sequence sequence) => _facts[sequence].HasSkip;
 

@@ -118,7 +118,7 @@ internal sealed class RegionTree
         var built = new Dictionary<int, Sequence>();
         foreach (int head in Enumerable.Reverse(order))
         {
-            var steps = new List<Step> { new(head, Between(_link[head], head, leading[head])) };
+            var steps = new List<Step> { new(head, Between(_graph.Dominators[head], head, leading[head])) };
             for (int v = head; _next[v] >= 0; v = _next[v])
                 steps.Add(new Step(_next[v], Between(v, _next[v], inside[v])));
             Sequences.Add(built[head] = new Sequence(steps));

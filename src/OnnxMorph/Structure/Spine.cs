@@ -1,11 +1,14 @@
 namespace OnnxMorph.Structure;
 
 /// <summary>
-/// A place on the spine: a step, or a whole dense layer. <paramref name="Opens"/> says that it does not read what stands in front of
-/// it, but what the frame that it lies in reads.
+/// A place on the spine: a step, or a whole dense layer. <paramref name="Opens"/> says that it does not read just what stands in front
+/// of it: it begins or joins the branches of a frame.
 /// </summary>
-internal sealed record Place(Step? Step, Sequence? Dense, bool Opens)
+internal sealed record Place(Step? Step, Sequence? Dense, bool Opens = false)
 {
+    /// <summary>The steps that the place is made of.</summary>
+    public IReadOnlyList<Step> Steps => Step is { } step ? [step] : Dense!.Steps;
+
     /// <summary>The vertex at which the place ends.</summary>
     public int Vertex => Step?.Vertex ?? Dense!.Steps[^1].Vertex;
 }
@@ -17,19 +20,22 @@ internal sealed record Place(Step? Step, Sequence? Dense, bool Opens)
 internal static class Spine
 {
     /// <summary>Lays a network out.</summary>
-    public static List<Place> Of(RegionTree tree, RegionFacts facts)
+    public static List<Place> Of(ActivationGraph graph, RegionTree tree, RegionFacts facts)
     {
-        List<Place> spine = [.. tree.Root.Steps.Select(step => new Place(step, null, false))];
+        List<Place> spine = [.. tree.Root.Steps.Select(step => new Place(step, null))];
         // The largest first: what it holds may turn out to be blocks that repeat.
         while (Largest(spine, facts) is { } frame)
         {
             int at = spine.IndexOf(frame);
-            spine[at] = new Place(frame.Step! with { Before = null }, null, true);
+            spine[at] = new Place(frame.Step! with { Before = null }, null);
             spine.InsertRange(at, frame.Step.Before!.Branches.SelectMany(branch => Opened(branch, facts)));
         }
 
-        return spine;
+        return [.. spine.Select((place, i) => place with { Opens = i > 0 && Opens(graph, place, spine[i - 1].Vertex) })];
     }
+
+    private static bool Opens(ActivationGraph graph, Place place, int before) =>
+        place.Step is not { } step || (step.Before is { } region ? region.Entry != before : graph.Predecessors(step.Vertex) is not [int only] || only != before);
 
     private static Place? Largest(List<Place> spine, RegionFacts facts)
     {
@@ -49,10 +55,10 @@ internal static class Spine
         foreach (Sequence part in branch.Parts)
         {
             if (dense && facts.Layers(part) > 0 && !facts.HasSkip(part))
-                yield return new Place(null, part, true);
+                yield return new Place(null, part);
             else
-                for (int i = 0; i < part.Steps.Count; i++)
-                    yield return new Place(part.Steps[i], null, i == 0);
+                foreach (Step step in part.Steps)
+                    yield return new Place(step, null);
         }
     }
 }

@@ -25,10 +25,10 @@ internal sealed class StructureFinder
         _graph = new ActivationGraph(analysis);
         var tree = new RegionTree(_graph);
         _facts = new RegionFacts(analysis, _graph, tree);
-        _spine = Spine.Of(tree, _facts);
+        _spine = Spine.Of(_graph, tree, _facts);
         _finder = new UnitFinder(analysis, _graph, _facts, _spine);
         _units = Body(_finder.Find());
-        _vertices = [.. _spine.Select(place => place.Step is { } step ? Vertices([step]) : Vertices(place.Dense!.Steps))];
+        _vertices = [.. _spine.Select(place => Vertices(place.Steps))];
         PlaceSatellites();
     }
 
@@ -97,7 +97,8 @@ internal sealed class StructureFinder
     private List<List<Unit>> Blocks(List<Unit> units)
     {
         var blocks = new List<List<Unit>>();
-        int[] signatures = [.. units.Select(u => _finder.Region(u) is { } region && _facts.Kind(region) == RegionKind.Residual ? _facts.Signature(region) : 0)];
+        // Projections on the skip of a stage's first block make no difference.
+        int[] signatures = [.. units.Select(u => _finder.Region(u) is { } region && _facts.Kind(region) == RegionKind.Residual ? _facts.MainSignature(region) : 0)];
         for (int i = 0; i < units.Count;)
         {
             (int period, int repeats) = (1, 1);
@@ -141,8 +142,8 @@ internal sealed class StructureFinder
         bool residual = units.All(u => _finder.Region(u) is { Direct: true } r && _facts.Kind(r) == RegionKind.Residual);
         var roles = parts.Count > 0 && units.Count > 1
             ? parts.SelectMany(p => p.Layers.Select(l => l with { Role = $"{p.Path[(path.Length + 1)..]}.{l.Role}" })).ToList()
-            : new LayerRoles(_analysis, _graph, _facts).Of(places.SelectMany(p => p.Step is { } s ? [s] : p.Dense!.Steps), vertices);
-        return Describe(path, vertices, _graph.Dominators[places[0].Step?.Vertex ?? places[0].Dense!.Steps[0].Vertex], places[^1].Vertex, residual, roles, parts);
+            : new LayerRoles(_analysis, _graph, _facts).Of(places.SelectMany(p => p.Steps), vertices);
+        return Describe(path, vertices, _graph.Dominators[places[0].Steps[0].Vertex], places[^1].Vertex, residual, roles, parts);
     }
 
     // Residual units inside the branch of a residual unit.
@@ -190,7 +191,7 @@ internal sealed class StructureFinder
     {
         List<Place> places = _spine.GetRange(from, Math.Max(to - from, 0));
         List<int> vertices = [.. Enumerable.Range(from, places.Count).SelectMany(i => _vertices[i])];
-        IReadOnlyList<LayerPlace> layers = new LayerRoles(_analysis, _graph, _facts).Of(places.SelectMany(p => p.Step is { } s ? [s] : p.Dense!.Steps), vertices);
+        IReadOnlyList<LayerPlace> layers = new LayerRoles(_analysis, _graph, _facts).Of(places.SelectMany(p => p.Steps), vertices);
         return new Section(path, Scopes.Common(_analysis.Graph, layers), [.. vertices.Select(_graph.Node).Order()], layers);
     }
 
@@ -207,7 +208,7 @@ internal sealed class StructureFinder
         List<int> satellites = [.. Enumerable.Range(0, _graph.Count).Where(v => places[v] < 0 && _graph.Node(v) >= 0)];
         foreach (int v in Enumerable.Reverse(satellites))
         {
-            var readers = _graph.Proto(v)!.Output.SelectMany(_analysis.Graph.Uses).Select(u => _graph.VertexOf(u.Node)).OfType<int>().Select(r => places[r]).Where(p => p >= 0).ToList();
+            var readers = _graph.Readers(v).Select(r => places[r]).Where(p => p >= 0).ToList();
             if (readers.Count > 0)
                 places[v] = readers.Select(r => sections[r]).Distinct().Count() == 1 ? readers.Min() : 0;
         }

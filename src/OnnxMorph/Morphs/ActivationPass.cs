@@ -24,7 +24,7 @@ public sealed class ActivationPass(Selector selector)
         {
             NodeProto node = graph.Nodes[n];
             bool relu = node.OpType is "Relu" or "LeakyRelu" && ModelGraph.IsStandard(node);
-            if (!(relu || ParametricActivation.IsMixed(node)) || !selector.Matches(node))
+            if (!(relu || ParametricActivation.IsMixed(node)) || !selector.Matches(analysis, n))
                 continue;
             ElementType type = analysis.Shapes.Type(node.Output[0]);
             if (analysis.Node(n) is not { } axes || !axes.HasOutput(0) || !type.IsScalable())

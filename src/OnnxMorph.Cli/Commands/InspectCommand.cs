@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Text.Json;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
+using OnnxMorph.Structure;
 
 namespace OnnxMorph.Cli.Commands;
 
@@ -39,6 +40,10 @@ internal static class InspectCommand
             terminal.Line($"output {value.Name}: {value.Type} [{string.Join(", ", value.Shape)}]");
         terminal.Line();
 
+        terminal.Heading("Structure");
+        terminal.Table(["block", "kind", "layers", "scope"], model.Structure.Sections.Select(Row));
+        terminal.Line();
+
         terminal.Heading("Layers");
         terminal.Table(["layer", "operator", "channels", "kernel", "groups", "space"],
             model.Layers.Select(l => (string[])[l.Name, l.Operator, $"{l.Channels}", string.Join('×', l.Kernel), l.Groups == 1 ? "" : $"{l.Groups}", l.Space]), 2, 4);
@@ -52,5 +57,14 @@ internal static class InspectCommand
                 s.Producers.Count switch { 0 => "", 1 => s.Producers[0], _ => $"{s.Producers[0]} and {s.Producers.Count - 1} more" },
                 s.Reasons.FirstOrDefault() ?? "",
             ]), 1);
+    }
+
+    // Parts of a block stand below it, indented, and show the layers in its place.
+    private static string[] Row(Section section)
+    {
+        var block = section as Block;
+        string indent = new(' ', 2 * section.Path.Count(c => c == '/'));
+        string layers = block is { Parts.Count: > 0 } ? "" : string.Join(' ', section.Layers.Select(l => l.Role));
+        return [indent + section.Path, block is { IsResidual: true } ? "residual" : "", layers, section.Scope ?? ""];
     }
 }

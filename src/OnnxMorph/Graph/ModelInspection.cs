@@ -1,6 +1,7 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Onnx;
 using OnnxMorph.Shapes;
+using OnnxMorph.Structure;
 using OnnxMorph.Weights;
 
 namespace OnnxMorph.Graph;
@@ -31,7 +32,7 @@ public sealed record SpaceReport(
 /// <summary>What a model is made of and where it may change: what <c>inspect</c> prints.</summary>
 public sealed record ModelInspection(
     string? Producer, int Opset, int Nodes, long Parameters, IReadOnlyList<ValueReport> Inputs, IReadOnlyList<ValueReport> Outputs,
-    IReadOnlyList<LayerReport> Layers, IReadOnlyList<SpaceReport> Spaces)
+    ModelStructure Structure, IReadOnlyList<LayerReport> Layers, IReadOnlyList<SpaceReport> Spaces)
 {
     /// <summary>Elements of a model's floating-point constants in its main graph.</summary>
     public static long CountParameters(OnnxModel model) =>
@@ -72,7 +73,7 @@ public sealed record ModelInspection(
                     carried[space] = carried.GetValueOrDefault(space) + 1;
         return new ModelInspection(
             model.Proto.HasProducerName ? model.Proto.ProducerName : null, graph.Opset(""), graph.Nodes.Count, CountParameters(model),
-            [.. graph.Inputs.Select(Describe)], [.. graph.Proto.Output.Select(Describe)], layers,
+            [.. graph.Inputs.Select(Describe)], [.. graph.Proto.Output.Select(Describe)], ModelStructure.Of(analysis), layers,
             [.. analysis.Solver.Spaces.Where(carried.ContainsKey).Select(space => Describe(space, producers.GetValueOrDefault(space) ?? [], carried[space]))]);
     }
 

@@ -37,7 +37,7 @@ public sealed class ActivationPass(Selector selector, ActivationForm to = Activa
         var report = new StepReport($"activation {selector}{(to == ActivationForm.Parametric ? "" : " (plain)")}", Exactness.BitExact);
         var editor = new GraphEditor(analysis.Graph);
         if (to == ActivationForm.Parametric)
-            foreach (ActivationRegion region in ActivationRegion.Find(analysis).Where(r => Selects(analysis.Graph, r.Nodes)))
+            foreach (ActivationRegion region in ActivationRegion.Find(analysis).Where(r => Selects(analysis, r.Nodes)))
                 MakeParametric(analysis, editor, region, report);
         else
             MakePlain(analysis, editor, report);
@@ -45,7 +45,7 @@ public sealed class ActivationPass(Selector selector, ActivationForm to = Activa
         return report;
     }
 
-    private bool Selects(ModelGraph graph, IEnumerable<int> nodes) => nodes.Any(n => selector.Matches(graph.Nodes[n]));
+    private bool Selects(AxisAnalysis analysis, IEnumerable<int> nodes) => nodes.Any(n => selector.Matches(analysis, n));
 
     private void MakeParametric(AxisAnalysis analysis, GraphEditor editor, ActivationRegion region, StepReport report)
     {
@@ -103,7 +103,7 @@ public sealed class ActivationPass(Selector selector, ActivationForm to = Activa
     {
         // What stands for a value whose activation is gone.
         var instead = new Dictionary<string, string>();
-        foreach (ParametricForm form in ParametricForm.Find(analysis).Where(f => Selects(analysis.Graph, f.Region.Nodes)))
+        foreach (ParametricForm form in ParametricForm.Find(analysis).Where(f => Selects(analysis, f.Region.Nodes)))
             MakePlain(analysis, editor, form, instead, report);
     }
 

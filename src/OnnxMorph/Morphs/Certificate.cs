@@ -119,6 +119,18 @@ public static class Certificate
         foreach (ActivationRewrite activation in step.Activations)
             WriteRewrite(json, activation.Node, activation.Form, activation.Child);
         json.WriteEndArray();
+        json.WriteStartArray("copies");
+        foreach (BlockCopy copy in step.Copies)
+        {
+            json.WriteStartObject();
+            json.WriteString("block", copy.Block);
+            json.WriteString("entry", copy.Entry);
+            json.WriteString("exit", copy.Exit);
+            WriteNames(json, copy.Child);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
         json.WriteStartArray("kernels");
         foreach (KernelPadding kernel in step.Kernels)
         {
@@ -138,11 +150,16 @@ public static class Certificate
         json.WriteStartObject();
         json.WriteString("node", parent);
         json.WriteString("form", form);
+        WriteNames(json, child);
+        json.WriteEndObject();
+    }
+
+    private static void WriteNames(Utf8JsonWriter json, IReadOnlyList<string> child)
+    {
         json.WriteStartArray("child");
         foreach (string node in child)
             json.WriteStringValue(node);
         json.WriteEndArray();
-        json.WriteEndObject();
     }
 
     private static void WriteInts(Utf8JsonWriter json, string name, IReadOnlyList<int> values)

@@ -3,18 +3,24 @@ using OnnxMorph.Axes;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Operators;
+using OnnxMorph.Structure;
 
 namespace OnnxMorph.Morphs;
 
-/// <summary>Which layers a step is for: a glob over node names; <c>*</c> is every layer that takes the change.</summary>
+/// <summary>
+/// What a step is for: a glob over node names, or <c>blocks:</c> and a glob over the paths of the structure that <c>inspect</c> prints,
+/// which stands for all nodes of what it names; <c>*</c> is everything that takes the change.
+/// </summary>
 public sealed class Selector
 {
     private readonly string _pattern;
+    private (AxisAnalysis Analysis, HashSet<int> Nodes)? _selected;
 
-    private Selector(string text, string pattern)
+    private Selector(string text, string pattern, bool blocks)
     {
         Text = text;
         _pattern = pattern;
+        SelectsBlocks = blocks;
     }
 
     /// <summary>The selector as the user wrote it.</summary>
@@ -26,20 +32,38 @@ public sealed class Selector
     {
         int colon = text.IndexOf(':');
         string kind = colon < 0 ? "layers" : text[..colon];
-        string pattern = kind == "layers" && colon >= 0 ? text[(colon + 1)..] : text;
-        if (kind == "blocks")
-            throw new UsageException($"'{text}' selects blocks, and this step works on layers: give a glob over node names, such as '*'.");
+        string pattern = kind is "layers" or "blocks" && colon >= 0 ? text[(colon + 1)..] : text;
         if (pattern.Length == 0)
-            throw new UsageException("A selector is empty: give a glob over node names, such as '*'.");
-        return new Selector(text, pattern);
+            throw new UsageException("A selector is empty: give a glob over node names, such as '*', or over blocks, such as 'blocks:stage2/*'.");
+        return new Selector(text, pattern, kind == "blocks");
     }
+
+    /// <summary>Whether the selector names parts of the structure rather than nodes.</summary>
+    public bool SelectsBlocks { get; }
 
     /// <summary>Whether the selector takes every layer.</summary>
     public bool IsEverything => _pattern == "*";
 
     /// <summary>Whether the selector names a node; a node's own name names it, whatever characters it has.</summary>
-    public bool Matches(NodeProto node) => _pattern == ModelGraph.NameOf(node) ||
-        FileSystemName.MatchesSimpleExpression(_pattern, ModelGraph.NameOf(node), ignoreCase: false);
+    /// <exception cref="UsageException">The selector names blocks, which only the whole graph tells.</exception>
+    public bool Matches(NodeProto node) => !SelectsBlocks ? Fits(ModelGraph.NameOf(node))
+        : throw new UsageException($"'{Text}' selects blocks, and this step works on nodes: give a glob over node names, such as '*'.");
+
+    /// <summary>Whether the selector names node number <paramref name="node"/>, by its name or as a part of a block.</summary>
+    public bool Matches(AxisAnalysis analysis, int node)
+    {
+        if (!SelectsBlocks)
+            return Matches(analysis.Graph.Nodes[node]);
+        if (_selected is not { } selected || selected.Analysis != analysis)
+            _selected = selected = (analysis, [.. ModelStructure.Of(analysis).Sections.Where(s => Fits(s.Path)).SelectMany(s => s.Nodes)]);
+        return selected.Nodes.Contains(node);
+    }
+
+    /// <summary>The blocks that the selector names; a part of a block only where it does not name the whole.</summary>
+    internal IEnumerable<Block> Blocks(ModelStructure structure) =>
+        structure.Blocks.SelectMany(block => Fits(block.Path) ? [block] : block.Parts.Where(part => Fits(part.Path)));
+
+    private bool Fits(string name) => _pattern == name || FileSystemName.MatchesSimpleExpression(_pattern, name, ignoreCase: false);
 
     /// <summary>
     /// The nodes that the selector names, in execution order. Layers with weights whose shapes nobody knows are reported as
@@ -50,7 +74,7 @@ public sealed class Selector
         for (int n = 0; n < analysis.Graph.Nodes.Count; n++)
         {
             NodeProto node = analysis.Graph.Nodes[n];
-            if (!Matches(node) || analysis.Node(n) is not { } axes)
+            if (!Matches(analysis, n) || analysis.Node(n) is not { } axes)
                 continue;
             if (axes.Unknown is null)
                 yield return axes;

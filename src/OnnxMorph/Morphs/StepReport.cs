@@ -39,6 +39,9 @@ public sealed class StepReport(string step, Exactness exactness)
     /// <summary>Activations that became a mixture with the identity, or plain again.</summary>
     public List<ActivationRewrite> Activations { get; } = [];
 
+    /// <summary>Blocks behind which copies were put that give on what they read.</summary>
+    public List<BlockCopy> Copies { get; } = [];
+
     /// <summary>Kernels that were padded with zeros.</summary>
     public List<KernelPadding> Kernels { get; } = [];
 }
@@ -57,3 +60,6 @@ public sealed record ActivationRewrite(string Node, string Form, IReadOnlyList<s
 
 /// <summary>A kernel grown with zeros: taps before and after, one for each spatial axis.</summary>
 public sealed record KernelPadding(string Node, IReadOnlyList<int> Before, IReadOnlyList<int> After);
+
+/// <summary>A copy of a block behind it: the value that the block made, the one that the copy makes of it, and the copy's nodes.</summary>
+public sealed record BlockCopy(string Block, string Entry, string Exit, IReadOnlyList<string> Child);

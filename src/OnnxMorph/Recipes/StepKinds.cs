@@ -43,7 +43,7 @@ public static class StepKinds
                 StepOption.Choice("method", "How a layer becomes two: by factoring its weights (closed-form), or by an identity behind it (identity).",
                     "closed-form", "identity"),
             ],
-            step => new DeepenPass(step.Selector, step.Number("count", 1), (DeepenMethod)step.Choice("method"), step.Seed).Apply)
+            step => step.Selector.SelectsBlocks ? new DeepenBlocksPass(step.Selector, step.Number("count", 1)).Apply : new DeepenPass(step.Selector, step.Number("count", 1), (DeepenMethod)step.Choice("method"), step.Seed).Apply)
         {
             Main = count,
             Examples = "'*' or '/layer3/*=2'",

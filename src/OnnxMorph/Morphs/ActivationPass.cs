@@ -38,7 +38,7 @@ public sealed class ActivationPass(Selector selector)
             string name = ModelGraph.NameOf(node);
             var chain = new List<NodeProto>();
             ParametricActivation.Emit(
-                chain, graph, name, node.Input[0], relu ? null : node, ShareShape(analysis, axes), type, start,
+                chain, graph, name, node.Input[0], relu ? null : new NetworkActivation(node), ShareShape(analysis, axes), type, start,
                 (role, make) => editor.AddInitializer($"{name}_{role}", make()));
             // The last new node makes the value under its old name; the old node goes.
             chain[^1].Output[0] = node.Output[0];

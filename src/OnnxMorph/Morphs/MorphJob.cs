@@ -144,6 +144,7 @@ public sealed class MorphJob
         StoredWeight => TensorOrigin.Exact,
         ReshapedWeight r => Origin(r.Source),
         MappedWeight m => Origin(m.Source) == TensorOrigin.Fresh ? TensorOrigin.Fresh : TensorOrigin.Mapped,
+        ComputedWeight => TensorOrigin.Mapped,
         RotatedWeight r => Origin(r.Source) == TensorOrigin.Fresh ? TensorOrigin.Fresh : TensorOrigin.Mapped,
         _ => TensorOrigin.Fresh,
     };

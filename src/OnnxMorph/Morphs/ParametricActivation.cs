@@ -28,17 +28,17 @@ internal static class ParametricActivation
     /// <param name="graph">Gives names.</param>
     /// <param name="name">What names are derived from.</param>
     /// <param name="input">The value that φₐ is applied to.</param>
-    /// <param name="activation">The node whose φ it is, one that <see cref="IsMixed"/>; null for the ReLU family.</param>
+    /// <param name="activation">The φ, whose node <see cref="IsMixed"/>; null for the ReLU family.</param>
     /// <param name="shape">Shape of a, which broadcasts against the input.</param>
     /// <param name="type">Element type of the input.</param>
     /// <param name="linearShare">Where a starts; for the ReLU family the slope itself.</param>
     /// <param name="weight">Gives the initializer for a role, made where it does not exist yet.</param>
     public static string Emit(
-        List<NodeProto> chain, ModelGraph graph, string name, string input, NodeProto? activation,
+        List<NodeProto> chain, ModelGraph graph, string name, string input, NetworkActivation? activation,
         ImmutableArray<long> shape, ElementType type, double linearShare, Func<string, Func<WeightExpression>, string> weight)
     {
         if (activation is not null)
-            return Mix(chain, graph, name, input, Add(chain, graph, name, activation.OpType, [input], activation), shape, type, linearShare, weight);
+            return Mix(chain, graph, name, input, activation.Emit(chain, graph, name, input), shape, type, linearShare, weight);
         string slope = weight("slope", () => new FilledWeight(type, shape, Fill.Constant(linearShare)));
         return Add(chain, graph, name, "PRelu", [input, slope]);
     }
@@ -58,14 +58,11 @@ internal static class ParametricActivation
             [Add(chain, graph, name, "Mul", [rest, activated]), Add(chain, graph, name, "Mul", [share, input])]);
     }
 
-    private static string Add(List<NodeProto> chain, ModelGraph graph, string name, string op, string[] inputs, NodeProto? like = null)
+    private static string Add(List<NodeProto> chain, ModelGraph graph, string name, string op, string[] inputs)
     {
         string hint = $"{name}_{op.ToLowerInvariant()}";
         var node = new NodeProto { OpType = op, Name = graph.NewName(hint) };
         node.Input.AddRange(inputs);
-        node.Attribute.AddRange(like?.Attribute.Select(a => a.Clone()) ?? []);
-        if (like is { HasDomain: true })
-            node.Domain = like.Domain;
         node.Output.Add(graph.NewName($"{hint}_output"));
         chain.Add(node);
         return node.Output[0];

@@ -47,7 +47,11 @@ public sealed class StepReport(string step, Exactness exactness)
 }
 
 /// <summary>A layer that became several: the parent's node, and the child's nodes in order.</summary>
-public sealed record Factorisation(string Node, string Form, IReadOnlyList<string> Child);
+public sealed record Factorisation(string Node, string Form, IReadOnlyList<string> Child)
+{
+    /// <summary>‖G̃ − F₂⊛F₁‖² / ‖G̃‖² of halves that were found by least squares; null for those that are exact by construction.</summary>
+    public double? Residual { get; init; }
+}
 
 /// <summary>
 /// An activation in another form: <c>parametric</c>, with a share of the identity that starts at none; <c>plain</c>, without; or

@@ -35,19 +35,46 @@ public static class StepKinds
 
     private static StepKind Deepen()
     {
-        var count = new StepOption("count", OptionForm.Number, "Layers put behind each.") { Most = MostLayers };
+        var count = new StepOption("count", OptionForm.Number, "Layers put behind each, or blocks of two for zero-residual.") { Most = MostLayers };
         return new StepKind(
             "deepen", "Put COUNT new layers (1 by default) behind each layer.",
             [
                 count,
-                StepOption.Choice("method", "How a layer becomes two: by factoring its weights (closed-form), or by an identity behind it (identity).",
-                    "closed-form", "identity"),
+                StepOption.Choice("method", "How a layer becomes two: by rotating its weights (closed-form), by least squares (general; practical, which takes taps away from the second half until it fits), by an identity behind it (identity), or by adding two layers that make zero (zero-residual).",
+                    "closed-form", "general", "practical", "identity", "zero-residual"),
+                StepOption.Choice("order", "Which half of closed-form is the rotation.", "automatic", "last", "first"),
+                new StepOption("channels", OptionForm.Size, "Channels between the halves; the layer's own number by default."),
+                new StepOption("kernels", OptionForm.Text, "Taps of both halves of a convolution, such as 3,3 or 1x3,3x1."),
+                StepOption.Choice("activation", "What stands between the halves: an activation with a trainable share of the identity (parametric), an activation of x and of -x that together undo it (mirror), or nothing (none); or new layers go behind the activation that follows, and it comes once more behind them (idempotent).",
+                    "parametric", "mirror", "idempotent", "none"),
+                StepOption.Choice("norm", "A batch norm in front of the activation that starts as the identity.", "none", "identity"),
+                new StepOption("calibrate", OptionForm.Text, "Samples of the inputs (.npz, .npy, .pb, a test_data_set folder) whose mean and variance the norm starts with."),
             ],
-            step => step.Selector.SelectsBlocks ? new DeepenBlocksPass(step.Selector, step.Number("count", 1)).Apply : new DeepenPass(step.Selector, step.Number("count", 1), (DeepenMethod)step.Choice("method"), step.Seed).Apply)
+            step => step.Selector.SelectsBlocks
+                ? new DeepenBlocksPass(step.Selector, step.Number("count", 1)).Apply
+                : new DeepenPass(step.Selector, DeepenStep(step)).Apply)
         {
             Main = count,
             Examples = "'*' or '/layer3/*=2'",
         };
+    }
+
+    private static DeepenOptions DeepenStep(StepArguments step)
+    {
+        var options = new DeepenOptions
+        {
+            Count = step.Number("count", 1),
+            Method = (DeepenMethod)step.Choice("method"),
+            Order = (DeepenOrder)step.Choice("order"),
+            Channels = step.Text("channels") is null ? null : step.Size("channels"),
+            Kernels = step.Text("kernels") is { } kernels ? KernelPair.Parse(kernels) : null,
+            Activation = (DeepenActivation)step.Choice("activation"),
+            Norm = (DeepenNorm)step.Choice("norm"),
+            Calibrate = step.Text("calibrate"),
+            Seed = step.Seed,
+        };
+        options.Check();
+        return options;
     }
 
     private static StepKind Kernel()

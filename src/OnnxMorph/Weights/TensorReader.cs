@@ -32,6 +32,7 @@ internal abstract class TensorReader(WeightExpression expression) : IDisposable
         ReshapedWeight reshaped => Open(reshaped.Source, device),
         FilledWeight filled => new FilledReader(filled),
         DiracWeight dirac => new DiracReader(dirac),
+        ComputedWeight computed => new ComputedReader(computed),
         MappedWeight mapped => new MappedReader(mapped, device),
         RotatedWeight rotated => new RotatedReader(rotated, device),
         _ => throw new NotSupportedException($"No reader for {expression.GetType().Name}."),
@@ -119,6 +120,13 @@ internal sealed class FilledReader(FilledWeight filled) : TensorReader(filled)
     private readonly KernelFill _fill = ElementEncoding.Fill(filled.Type, filled.Fill);
 
     public override void Read(long first, Span<byte> destination) => _fill.Write(Format, first, destination);
+}
+
+/// <summary>Numbers in memory, rounded to the element type.</summary>
+internal sealed class ComputedReader(ComputedWeight computed) : TensorReader(computed)
+{
+    public override void Read(long first, Span<byte> destination) =>
+        FloatConversion.Round(Format, computed.Values.Span.Slice((int)first, destination.Length / Format.Size()), destination);
 }
 
 /// <summary>Elements of Dirac kernels: one 1 for each output channel.</summary>

@@ -191,3 +191,22 @@ public sealed class RotatedWeight(WeightExpression source, int axis, int groups,
 /// it and "same" padding is the identity.
 /// </summary>
 public sealed class DiracWeight(ElementType type, ImmutableArray<long> shape) : WeightExpression(type, shape);
+
+/// <summary>
+/// Numbers that a pass computed in float64, rounded to the element type when they are written. For what cannot be said as an expression over the
+/// parent's weights: the pass computed them because it had to know them.
+/// </summary>
+public sealed class ComputedWeight : WeightExpression
+{
+    /// <summary>Row-major values, kept as they are.</summary>
+    public ComputedWeight(ElementType type, ImmutableArray<long> shape, ReadOnlyMemory<double> values)
+        : base(type, shape)
+    {
+        if (values.Length != Count)
+            throw new ArgumentException($"{values.Length} numbers for a tensor of {Count}.", nameof(values));
+        Values = values;
+    }
+
+    /// <summary>The values in row-major order.</summary>
+    public ReadOnlyMemory<double> Values { get; }
+}

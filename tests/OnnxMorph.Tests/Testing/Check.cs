@@ -31,8 +31,13 @@ internal static class Check
 
     public static MorphStep Deepen(string selector, int count = 1, DeepenMethod method = DeepenMethod.ClosedForm, ulong seed = 1)
     {
-        var pass = new DeepenPass(Selector.Parse(selector), count, method, seed);
-        return new MorphStep($"--deepen {selector}={count}", Selector.Parse(selector), pass.Apply);
+        return Deepen(selector, new DeepenOptions { Count = count, Method = method, Seed = seed });
+    }
+
+    public static MorphStep Deepen(string selector, DeepenOptions options)
+    {
+        options.Check();
+        return new MorphStep($"--deepen {selector}", Selector.Parse(selector), new DeepenPass(Selector.Parse(selector), options).Apply);
     }
 
     public static MorphStep Kernel(string selector, string size, TapPlace place = TapPlace.Both)

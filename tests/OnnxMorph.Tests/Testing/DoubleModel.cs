@@ -53,6 +53,7 @@ internal sealed class DoubleModel
     {
         StoredWeight stored => new StoredWeight(ElementType.Float64, stored.Shape, Numbers.Encode(ElementType.Float64, Numbers.Decode(stored.Type, s_evaluator.Evaluate(stored)))),
         FilledWeight filled => new FilledWeight(ElementType.Float64, filled.Shape, filled.Fill),
+        ComputedWeight computed => new ComputedWeight(ElementType.Float64, computed.Shape, computed.Values),
         DiracWeight dirac => new DiracWeight(ElementType.Float64, dirac.Shape),
         ReshapedWeight reshaped => new ReshapedWeight(Widen(reshaped.Source), reshaped.Shape),
         MappedWeight mapped => Widen(mapped.Source).Map(mapped.Maps, mapped.Fill),

@@ -15,6 +15,7 @@ internal static class WeightReference
         {
             StoredWeight stored => Decode(stored.Type, stored.Bytes.Span),
             FilledWeight filled => [.. Enumerable.Range(0, (int)filled.Count).Select(p => Draw(filled.Fill, p))],
+            ComputedWeight computed => computed.Values.ToArray(),
             DiracWeight dirac => Dirac([.. dirac.Shape]),
             MappedWeight mapped => Mapped(mapped, Evaluate(mapped.Source)),
             RotatedWeight rotated => Rotated(rotated, Evaluate(rotated.Source)),

@@ -1,0 +1,40 @@
+namespace OnnxMorph.Kernels;
+
+/// <summary>A matrix in float64 that lies row by row in an array, or a part of one.</summary>
+/// <param name="Values">The array.</param>
+/// <param name="Offset">Index of element [0, 0].</param>
+/// <param name="Rows">Number of rows.</param>
+/// <param name="Columns">Elements of a row.</param>
+/// <param name="Stride">Elements from a row to the next.</param>
+public readonly record struct MatrixView(double[] Values, int Offset, int Rows, int Columns, int Stride)
+{
+    /// <summary>A whole array as a matrix.</summary>
+    public MatrixView(double[] values, int rows, int columns)
+        : this(values, 0, rows, columns, columns)
+    {
+    }
+
+    /// <summary>One element.</summary>
+    public ref double this[int row, int column] => ref Values[Offset + row * Stride + column];
+
+    /// <summary>One row.</summary>
+    public Span<double> Row(int row) => Values.AsSpan(Offset + row * Stride, Columns);
+
+    /// <summary>Some rows and columns.</summary>
+    public MatrixView Part(int row, int column, int rows, int columns) =>
+        this with { Offset = Offset + row * Stride + column, Rows = rows, Columns = columns };
+
+    /// <summary>A copy with rows and columns exchanged.</summary>
+    public MatrixView Transposed()
+    {
+        var result = new MatrixView(new double[Rows * Columns], Columns, Rows);
+        for (int row = 0; row < Rows; row++)
+        {
+            ReadOnlySpan<double> from = Row(row);
+            for (int column = 0; column < from.Length; column++)
+                result[column, row] = from[column];
+        }
+
+        return result;
+    }
+}

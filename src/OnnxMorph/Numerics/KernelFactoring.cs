@@ -1,0 +1,185 @@
+using System.Collections.Immutable;
+using System.Runtime.InteropServices;
+using OnnxMorph.Kernels;
+using OnnxMorph.Weights;
+
+namespace OnnxMorph.Numerics;
+
+/// <summary>Two kernels whose product is near a third one.</summary>
+/// <param name="First">F₁, channels × inputs.</param>
+/// <param name="Second">F₂, outputs × channels.</param>
+/// <param name="Residual">‖G̃ − F₂⊛F₁‖² / ‖G̃‖².</param>
+/// <param name="Iterations">How often a half was solved for given the other.</param>
+internal sealed record KernelFactors(MatrixPolynomial First, MatrixPolynomial Second, double Residual, int Iterations);
+
+/// <summary>
+/// Factors the kernel of a layer, G̃ = F₂⊛F₁, where G̃ is G with zeros around it: the algorithms 1 and 2 of Wei, Wang, Rui and Chen (2016).
+/// Which half starts at random, when to stop, and the start at a rotation are this project's.
+/// </summary>
+/// <param name="layer">G.</param>
+/// <param name="channels">Channels between the halves.</param>
+/// <param name="first">Taps of F₁ along each axis.</param>
+/// <param name="second">Taps of F₂ along each axis.</param>
+/// <param name="tolerance">The residual that is 0 but for rounding.</param>
+/// <param name="seed">Seed of the random starts.</param>
+internal sealed class KernelFactoring(
+    MatrixPolynomial layer, int channels, ImmutableArray<int> first, ImmutableArray<int> second, double tolerance, ulong seed)
+{
+    // Residuals below are the rounding of float64 itself, and cannot be made smaller.
+    private const double Floor = 1e-26;
+
+    /// <summary>The most times that both halves are solved for.</summary>
+    private const int MostRounds = 60;
+
+    // After so many rounds the speed of convergence is trusted.
+    private const int FirstRounds = 8;
+
+    /// <summary>
+    /// Algorithm 1: least squares for one half given the other, in turns, until the residual is 0 or does not get there. It starts at a random
+    /// half where the other then has as many weights as equations, so that both halves come out dense; else at a rotation
+    /// followed by its inverse where that has room, and at a random half elsewhere.
+    /// </summary>
+    /// <returns>Null where that takes more than <see cref="PolynomialDivision.MostEquations"/>.</returns>
+    public KernelFactors? Alternate()
+    {
+        bool free = Math.Max(Freedom(first, layer.Rows, second), Freedom(second, layer.Columns, second)) >= 1;
+        if (Rotation() is not { } rotation)
+            return Alternate(second, MostRounds);
+        // As many weights as equations are no guarantee, since the equations may depend on each other.
+        return free && Alternate(second, FirstRounds) is { } dense && dense.Residual <= tolerance ? dense : rotation;
+    }
+
+    /// <summary>
+    /// Algorithm 2: one round with all taps of F₂, then with one less along each axis, until the residual is 0; zeros take the place of the taps
+    /// that were left out.
+    /// </summary>
+    /// <returns>Null where that takes more than <see cref="PolynomialDivision.MostEquations"/> even at last.</returns>
+    public KernelFactors? Shrink()
+    {
+        int steps = 0;
+        for (ImmutableArray<int> taps = second; ;)
+        {
+            KernelFactors? factors = Alternate(taps, 1);
+            steps += factors?.Iterations ?? 0;
+            ImmutableArray<int> fewer = [.. taps.Select(t => Math.Max(t - 1, 1))];
+            bool last = fewer.SequenceEqual(taps) || Margin(fewer).Any(m => m < 0);
+            if (factors is not null && factors.Residual <= tolerance || last)
+            {
+                // Of the zeros in front of G, those that the fewer taps leave to F₂.
+                ImmutableArray<int> shift = [.. Margin(second).Zip(Margin(taps), (all, own) => all / 2 - own / 2)];
+                return factors is null ? null : factors with { Second = factors.Second.Shifted(shift, second), Iterations = steps };
+            }
+
+            taps = fewer;
+        }
+    }
+
+    /// <summary>Zeros around the kernel of the layer, along each axis: half of them, rounded down, in front.</summary>
+    private ImmutableArray<int> Margin(ImmutableArray<int> secondTaps) =>
+        [.. MatrixPolynomial.Sum(first, secondTaps).Zip(layer.Taps, (all, own) => all - own)];
+
+    // Weights of a half for each equation that it has to fulfil.
+    private double Freedom(ImmutableArray<int> half, int sides, ImmutableArray<int> secondTaps) =>
+        (double)channels * MatrixPolynomial.Count(half) / ((double)sides * MatrixPolynomial.Count(MatrixPolynomial.Sum(first, secondTaps)));
+
+    private MatrixPolynomial Target(ImmutableArray<int> secondTaps) =>
+        layer.Shifted([.. Margin(secondTaps).Select(m => m / 2)], MatrixPolynomial.Sum(first, secondTaps));
+
+    private KernelFactors? Alternate(ImmutableArray<int> secondTaps, int mostRounds)
+    {
+        ImmutableArray<int> all = MatrixPolynomial.Sum(first, secondTaps);
+        if (Math.Max(PolynomialDivision.Equations(channels, layer.Rows, first, all), PolynomialDivision.Equations(channels, layer.Columns, secondTaps, all))
+            > PolynomialDivision.MostEquations)
+            return null;
+        MatrixPolynomial target = Target(secondTaps), adjoint = target.Transposed();
+        double norm = target.SquaredNorm;
+        bool solvesFirst = Freedom(first, layer.Rows, secondTaps) >= Freedom(secondTaps, layer.Columns, secondTaps);
+        MatrixPolynomial f1 = solvesFirst ? new(channels, layer.Columns, first) : Random(channels, layer.Columns, first);
+        MatrixPolynomial f2 = solvesFirst ? Random(layer.Rows, channels, secondTaps) : new(layer.Rows, channels, secondTaps);
+        double residual = norm == 0 ? 0 : 1;
+        int steps = 0;
+        for (int round = 1; round <= mostRounds && residual > Floor; round++)
+        {
+            double before = residual;
+            for (int half = 0; half < 2 && residual > Floor; half++)
+            {
+                // F₂·F₁ = G̃ is F₁ᵀ·F₂ᵀ = G̃ᵀ.
+                if (solvesFirst == (half == 0))
+                    f1 = PolynomialDivision.Divide(adjoint, f2.Transposed(), first).Transposed();
+                else
+                    f2 = PolynomialDivision.Divide(target, f1, secondTaps);
+                residual = (target - f2 * f1).SquaredNorm / norm;
+                steps++;
+            }
+
+            // Residuals shrink by a nearly constant factor; one that will not bring them down in the rounds left is given up.
+            if (round >= FirstRounds && residual * Math.Pow(residual / before, mostRounds - round) > tolerance)
+                break;
+        }
+
+        return new KernelFactors(f1, f2, residual, steps);
+    }
+
+    /// <summary>
+    /// The closed form with dense weights in the channels that are left over: F₁ = Rᵀ·[G; Z] and one tap of F₂ the first rows of the rotation R, or
+    /// F₂ = [G Z]·Rᵀ and one tap of F₁ the first columns. Null where neither half has room for the layer.
+    /// </summary>
+    private KernelFactors? Rotation()
+    {
+        MatrixPolynomial rotation = Orthogonal(channels, seed), f1, f2;
+        if (channels >= layer.Rows && HasRoom(first))
+        {
+            MatrixPolynomial extended = Random(channels, layer.Columns, first);
+            Put(layer.Shifted(Before(second), first), extended);
+            f1 = rotation.Transposed() * extended;
+            f2 = Put(rotation, new(layer.Rows, channels, rotation.Taps)).Shifted(Centre(second), second);
+        }
+        else if (channels >= layer.Columns && HasRoom(second))
+        {
+            MatrixPolynomial extended = Random(layer.Rows, channels, second);
+            Put(layer.Shifted(Before(first), second), extended);
+            f1 = Put(rotation, new(channels, layer.Columns, rotation.Taps)).Shifted(Centre(first), first);
+            f2 = extended * rotation.Transposed();
+        }
+        else
+            return null;
+        MatrixPolynomial target = Target(second);
+        double norm = target.SquaredNorm;
+        return new KernelFactors(f1, f2, norm == 0 ? 0 : (target - f2 * f1).SquaredNorm / norm, 0);
+
+        bool HasRoom(ImmutableArray<int> half) => half.Zip(layer.Taps, (own, all) => own >= all).All(x => x);
+
+        static ImmutableArray<int> Centre(ImmutableArray<int> half) => [.. half.Select(taps => (taps - 1) / 2)];
+
+        // Zeros in front of G in the one half, so that with the other's tap in its centre as many are in front of the product.
+        ImmutableArray<int> Before(ImmutableArray<int> other) => [.. Margin(second).Zip(Centre(other), (margin, centre) => margin / 2 - centre)];
+    }
+
+    // One tap takes an orthogonal matrix, which amplifies nothing; several are independent draws at He's scale.
+    private MatrixPolynomial Random(int rows, int columns, ImmutableArray<int> taps)
+    {
+        var result = new MatrixPolynomial(rows, columns, taps);
+        if (result.TapCount == 1)
+            return Put(Orthogonal(Math.Max(rows, columns), seed + 1), result);
+        var normal = new KernelFill(Distribution.Normal, Math.Sqrt(2.0 / (columns * result.TapCount)), seed, 0);
+        normal.Write(ElementFormat.Float64, 0, MemoryMarshal.AsBytes(result.Values.AsSpan()));
+        return result;
+    }
+
+    private MatrixPolynomial Orthogonal(int size, ulong key)
+    {
+        var rotation = new RotatedWeight(new DiracWeight(ElementType.Float64, [size, size]), 0, 1, key, transpose: false);
+        var result = new MatrixPolynomial(size, size, [.. first.Select(_ => 1)]);
+        MemoryMarshal.Cast<byte, double>(new WeightEvaluator().Evaluate(rotation)).CopyTo(result.Values);
+        return result;
+    }
+
+    // Copies the first rows and columns, as many as both have.
+    private static MatrixPolynomial Put(MatrixPolynomial from, MatrixPolynomial to)
+    {
+        for (int tap = 0; tap < to.TapCount; tap++)
+            for (int row = 0; row < Math.Min(from.Rows, to.Rows); row++)
+                from[tap].Row(row)[..Math.Min(from.Columns, to.Columns)].CopyTo(to[tap].Row(row));
+        return to;
+    }
+}

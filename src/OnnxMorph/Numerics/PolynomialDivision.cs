@@ -1,0 +1,170 @@
+using System.Collections.Immutable;
+using System.Numerics.Tensors;
+using OnnxMorph.Kernels;
+
+namespace OnnxMorph.Numerics;
+
+/// <summary>
+/// Division of matrix polynomials by least squares: X with ‖T − X·H‖² smallest, of smallest norm where many have it. With H and T
+/// written out as matrices it is X·M = T, one system for all rows of X, where M[(x, l), (v, c)] = H[v−x][l, c]. Its normal
+/// equations, M·Mᵀ or Mᵀ·M, whichever is smaller, are put together from products of H's coefficients; M itself is never made.
+/// </summary>
+internal static class PolynomialDivision
+{
+    /// <summary>The most equations that are solved at once: 2 GB of float64.</summary>
+    public const int MostEquations = 16_000;
+
+    // Solutions of normal equations lose half the digits; each correction with the residual brings some of them back.
+    private const int MostCorrections = 3;
+
+    /// <summary>Equations to be solved for a division: the smaller side of M.</summary>
+    /// <param name="rows">Rows of H's coefficients.</param>
+    /// <param name="columns">Columns of H's coefficients.</param>
+    /// <param name="quotient">Powers of X.</param>
+    /// <param name="target">Powers of T.</param>
+    public static long Equations(long rows, long columns, ImmutableArray<int> quotient, ImmutableArray<int> target) =>
+        Math.Min(rows * MatrixPolynomial.Count(quotient), columns * MatrixPolynomial.Count(target));
+
+    /// <summary>Divides <paramref name="target"/> by <paramref name="divisor"/> from the right.</summary>
+    /// <param name="target">T.</param>
+    /// <param name="divisor">H.</param>
+    /// <param name="taps">Powers of X; those of T are one less than these and H's together.</param>
+    public static MatrixPolynomial Divide(MatrixPolynomial target, MatrixPolynomial divisor, ImmutableArray<int> taps)
+    {
+        bool leastNorm = (long)divisor.Rows * MatrixPolynomial.Count(taps) > (long)divisor.Columns * target.TapCount;
+        MatrixView normal = leastNorm ? Inner(divisor, taps, target.TapCount) : Outer(divisor, taps);
+        double largest = 0;
+        for (int i = 0; i < normal.Rows; i++)
+            largest = Math.Max(largest, normal[i, i]);
+        if (largest == 0)
+            return new MatrixPolynomial(target.Rows, divisor.Rows, taps);
+        // Enough that rounding cannot make a singular matrix indefinite; corrections take its effect out again.
+        for (int i = 0; i < normal.Rows; i++)
+            normal[i, i] += 4 * normal.Rows * Math.ScaleB(largest, -52);
+        var solver = new CholeskySolver(normal);
+        MatrixPolynomial quotient = Solve(target), rest = target - quotient * divisor;
+        double error = rest.SquaredNorm;
+        for (int i = 0; i < MostCorrections; i++)
+        {
+            MatrixPolynomial correction = Solve(rest);
+            TensorPrimitives.Add<double>(quotient.Values, correction.Values, correction.Values);
+            rest = target - correction * divisor;
+            double better = rest.SquaredNorm;
+            if (better >= error)
+                break;
+            (quotient, bool worthwhile) = (correction, better < error / 4);
+            error = better;
+            if (!worthwhile)
+                break;
+        }
+
+        return quotient;
+
+        MatrixPolynomial Solve(MatrixPolynomial right)
+        {
+            if (leastNorm)
+            {
+                var weights = new MatrixPolynomial(right.Rows, right.Columns, right.Taps);
+                right.Values.CopyTo(weights.Values, 0);
+                solver.Solve(weights.Unfolded);
+                return weights.Correlate(divisor, taps);
+            }
+
+            MatrixPolynomial result = right.Correlate(divisor, taps);
+            solver.Solve(result.Unfolded);
+            return result;
+        }
+    }
+
+    /// <summary>
+    /// The lower triangle of M·Mᵀ: block (x, x') is the sum of H[u]·H[u']ᵀ over all u − u' = x' − x, so blocks of one difference are equal.
+    /// </summary>
+    private static MatrixView Outer(MatrixPolynomial divisor, ImmutableArray<int> taps)
+    {
+        int size = divisor.Rows, count = MatrixPolynomial.Count(taps);
+        MatrixView normal = Square(count * size);
+        // Numbers of sums tell differences: u − u' = x' − x where x + u and x' + u' are one power.
+        int[,] sums = MatrixPolynomial.TapSums(taps, divisor.Taps);
+        MatrixView[] adjoints = [.. Enumerable.Range(0, divisor.TapCount).Select(u => divisor[u].Transposed())];
+        var done = new bool[count, count];
+        for (int x = 0; x < count; x++)
+        {
+            for (int y = 0; y <= x; y++)
+            {
+                if (done[x, y])
+                    continue;
+                MatrixView block = normal.Part(x * size, y * size, size, size);
+                for (int u = 0; u < divisor.TapCount; u++)
+                    for (int w = 0; w < divisor.TapCount; w++)
+                        if (sums[x, u] == sums[y, w])
+                            MatrixProduct.Add(block, divisor[u], adjoints[w]);
+                foreach ((int x2, int y2) in SameDifference(taps, x, y))
+                {
+                    done[x2, y2] = true;
+                    if ((x2, y2) != (x, y))
+                        for (int row = 0; row < size; row++)
+                            block.Row(row).CopyTo(normal.Part(x2 * size, y2 * size, size, size).Row(row));
+                }
+            }
+        }
+
+        return normal;
+    }
+
+    /// <summary>The lower triangle of Mᵀ·M: block (v, v') is the sum of H[v−x]ᵀ·H[v'−x] over all x.</summary>
+    private static MatrixView Inner(MatrixPolynomial divisor, ImmutableArray<int> taps, int targetTaps)
+    {
+        int size = divisor.Columns;
+        MatrixView normal = Square(targetTaps * size);
+        int[,] sums = MatrixPolynomial.TapSums(taps, divisor.Taps);
+        for (int u = 0; u < divisor.TapCount; u++)
+        {
+            MatrixView adjoint = divisor[u].Transposed();
+            for (int w = 0; w <= u; w++)
+            {
+                var product = new MatrixView(new double[size * size], size, size);
+                MatrixProduct.Add(product, adjoint, divisor[w]);
+                for (int x = 0; x < sums.GetLength(0); x++)
+                    for (int row = 0; row < size; row++)
+                    {
+                        Span<double> target = normal.Part(sums[x, u] * size, sums[x, w] * size, size, size).Row(row);
+                        TensorPrimitives.Add(target, product.Row(row), target);
+                    }
+            }
+        }
+
+        return normal;
+    }
+
+    // All pairs of powers that lie as far apart as x and y.
+    private static IEnumerable<(int, int)> SameDifference(ImmutableArray<int> taps, int x, int y)
+    {
+        int count = MatrixPolynomial.Count(taps);
+        int[] Powers(int tap)
+        {
+            var powers = new int[taps.Length];
+            for (int axis = taps.Length - 1; axis >= 0; axis--)
+                (tap, powers[axis]) = Math.DivRem(tap, taps[axis]);
+            return powers;
+        }
+
+        int[] difference = [.. Powers(x).Zip(Powers(y), (a, b) => a - b)];
+        for (int other = 0; other < count; other++)
+        {
+            int[] powers = Powers(other);
+            int moved = 0;
+            bool inside = true;
+            for (int axis = 0; axis < taps.Length; axis++)
+            {
+                int power = powers[axis] + difference[axis];
+                inside &= power >= 0 && power < taps[axis];
+                moved = moved * taps[axis] + power;
+            }
+
+            if (inside)
+                yield return (moved, other);
+        }
+    }
+
+    private static MatrixView Square(int size) => new(new double[checked(size * size)], size, size);
+}

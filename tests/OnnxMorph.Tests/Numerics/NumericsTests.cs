@@ -1,0 +1,165 @@
+using System.Collections.Immutable;
+using CsCheck;
+using OnnxMorph.Kernels;
+using OnnxMorph.Numerics;
+using Xunit;
+
+namespace OnnxMorph.Tests.Numerics;
+
+public class NumericsTests
+{
+    private static MatrixPolynomial Draw(Random random, int rows, int columns, params ImmutableArray<int> taps)
+    {
+        var result = new MatrixPolynomial(rows, columns, taps);
+        for (int i = 0; i < result.Values.Length; i++)
+            result.Values[i] = 2 * random.NextDouble() - 1;
+        return result;
+    }
+
+    private static int[] Powers(int tap, ImmutableArray<int> taps)
+    {
+        var powers = new int[taps.Length];
+        for (int axis = taps.Length - 1; axis >= 0; axis--)
+            (tap, powers[axis]) = Math.DivRem(tap, taps[axis]);
+        return powers;
+    }
+
+    // The matrix of X ↦ X·H, written out: M[(x, l), (v, c)] = H[v−x][l, c].
+    private static double[,] Written(MatrixPolynomial divisor, ImmutableArray<int> taps)
+    {
+        ImmutableArray<int> all = MatrixPolynomial.Sum(taps, divisor.Taps);
+        var matrix = new double[divisor.Rows * MatrixPolynomial.Count(taps), divisor.Columns * MatrixPolynomial.Count(all)];
+        for (int x = 0; x < MatrixPolynomial.Count(taps); x++)
+            for (int v = 0; v < MatrixPolynomial.Count(all); v++)
+                for (int u = 0; u < divisor.TapCount; u++)
+                    if (Powers(x, taps).Zip(Powers(u, divisor.Taps), (a, b) => a + b).SequenceEqual(Powers(v, all)))
+                        for (int l = 0; l < divisor.Rows; l++)
+                            for (int c = 0; c < divisor.Columns; c++)
+                                matrix[x * divisor.Rows + l, v * divisor.Columns + c] = divisor[u][l, c];
+        return matrix;
+    }
+
+    private static (MatrixPolynomial, MatrixPolynomial, ImmutableArray<int>) Pair(Random random)
+    {
+        int axes = random.Next(0, 4);
+        ImmutableArray<int> left = [.. Enumerable.Range(0, axes).Select(_ => random.Next(1, 4))], right = [.. Enumerable.Range(0, axes).Select(_ => random.Next(1, 4))];
+        int inner = random.Next(1, 5);
+        return (Draw(random, random.Next(1, 5), inner, left), Draw(random, inner, random.Next(1, 5), right), left);
+    }
+
+    [Fact]
+    public void ProductsAreConvolutions() => Gen.Int.Sample(seed =>
+    {
+        (MatrixPolynomial left, MatrixPolynomial right, ImmutableArray<int> taps) = Pair(new Random(seed));
+        double[,] matrix = Written(right, taps);
+        MatrixPolynomial product = left * right, adjoint = product.Correlate(right, taps);
+        for (int row = 0; row < left.Rows; row++)
+        {
+            double[] expected = [.. Enumerable.Range(0, matrix.GetLength(1)).Select(c => Enumerable.Range(0, matrix.GetLength(0)).Sum(r => left.Unfolded[row, r] * matrix[r, c]))];
+            for (int c = 0; c < expected.Length; c++)
+                Assert.Equal(expected[c], product.Unfolded[row, c], 1e-12);
+            for (int r = 0; r < matrix.GetLength(0); r++)
+                Assert.Equal(Enumerable.Range(0, expected.Length).Sum(c => expected[c] * matrix[r, c]), adjoint.Unfolded[row, r], 1e-10);
+        }
+    }, iter: 200);
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(7)]
+    [InlineData(127)]
+    [InlineData(128)]
+    [InlineData(129)]
+    [InlineData(300)]
+    public void CholeskySolves(int size)
+    {
+        var random = new Random(size);
+        MatrixPolynomial a = Draw(random, size, size), right = Draw(random, 3, size);
+        var matrix = new MatrixView(new double[size * size], size, size);
+        MatrixProduct.Add(matrix, a[0], a[0].Transposed());
+        for (int i = 0; i < size; i++)
+            matrix[i, i] += 1;
+        var whole = new MatrixView([.. matrix.Values], size, size);
+        var solution = new MatrixView([.. right.Values], 3, size);
+        new CholeskySolver(matrix).Solve(solution);
+        var product = new MatrixView(new double[3 * size], 3, size);
+        MatrixProduct.Add(product, solution, whole);
+        for (int i = 0; i < product.Values.Length; i++)
+            Assert.Equal(right.Values[i], product.Values[i], 1e-9);
+    }
+
+    /// <summary>The remainder is orthogonal to everything that a quotient can make, and the quotient to everything that makes nothing.</summary>
+    [Fact]
+    public void DivisionIsLeastSquares() => Gen.Int.Sample(seed =>
+    {
+        var random = new Random(seed);
+        (_, MatrixPolynomial divisor, ImmutableArray<int> taps) = Pair(random);
+        MatrixPolynomial target = Draw(random, random.Next(1, 4), divisor.Columns, MatrixPolynomial.Sum(taps, divisor.Taps));
+        MatrixPolynomial quotient = PolynomialDivision.Divide(target, divisor, taps);
+        double[,] matrix = Written(divisor, taps);
+        MatrixPolynomial rest = target - quotient * divisor;
+        foreach (double value in rest.Correlate(divisor, taps).Values)
+            Assert.Equal(0, value, 1e-6);
+        // Of least norm: the quotient is a combination of M's columns, so dividing what it makes by the columns' span gives it back.
+        MatrixPolynomial again = PolynomialDivision.Divide(quotient * divisor, divisor, taps);
+        for (int i = 0; i < again.Values.Length; i++)
+            Assert.Equal(quotient.Values[i], again.Values[i], 1e-4);
+        Assert.Equal(quotient.Rows * matrix.GetLength(0), quotient.Values.Length);
+    }, iter: 200);
+
+    private static KernelFactoring Factoring(MatrixPolynomial layer, int channels, ImmutableArray<int> first, ImmutableArray<int> second) =>
+        new(layer, channels, first, second, 1e-20, 5);
+
+    private static void Multiply(MatrixPolynomial layer, KernelFactors? factors)
+    {
+        Assert.NotNull(factors);
+        MatrixPolynomial product = factors.Second * factors.First;
+        ImmutableArray<int> before = [.. product.Taps.Zip(layer.Taps, (all, own) => (all - own) / 2)];
+        MatrixPolynomial target = layer.Shifted(before, product.Taps);
+        Assert.InRange((target - product).SquaredNorm / target.SquaredNorm, 0, 1e-20);
+        Assert.Equal((target - product).SquaredNorm / target.SquaredNorm, factors.Residual, 1e-22);
+    }
+
+    [Theory]
+    [InlineData(8, 8, 8, 3, 3)]
+    [InlineData(8, 8, 10, 3, 3)]
+    [InlineData(8, 8, 26, 3, 3)]
+    [InlineData(5, 7, 7, 3, 2)]
+    [InlineData(5, 7, 60, 2, 3)]
+    [InlineData(7, 5, 5, 1, 3)]
+    [InlineData(7, 5, 7, 4, 1)]
+    [InlineData(1, 1, 1, 3, 4)]
+    [InlineData(1, 9, 3, 3, 3)]
+    public void LayersAreFactored(int outputs, int inputs, int channels, int first, int second)
+    {
+        MatrixPolynomial layer = Draw(new Random(channels), outputs, inputs, 3, 3);
+        Multiply(layer, Factoring(layer, channels, [first, first], [second, second]).Alternate());
+        if (channels >= outputs && first >= 3)
+            Multiply(layer, Factoring(layer, channels, [first, first], [second, second]).Shrink());
+    }
+
+    /// <summary>
+    /// The published count of weights is not enough: with one input and three channels, two kernels of 3×3 have 27 weights a side for 25 equations,
+    /// but aᵢ·aⱼ − aⱼ·aᵢ = 0 takes three of them away, and the products span 24 of 25 dimensions at most.
+    /// </summary>
+    [Fact]
+    public void TheCountOfWeightsDoesNotDecide()
+    {
+        MatrixPolynomial layer = Draw(new Random(1), 25, 1, 5, 5);
+        KernelFactors factors = Factoring(layer, 3, [3, 3], [3, 3]).Alternate()!;
+        Assert.InRange(factors.Residual, 1e-6, 1);
+        factors = Factoring(layer, 3, [3, 3], [3, 3]).Shrink()!;
+        Assert.InRange(factors.Residual, 1e-6, 1);
+        // One channel more is enough.
+        Multiply(layer, Factoring(layer, 4, [3, 3], [3, 3]).Alternate());
+    }
+
+    /// <summary>A layer that is the product of two smaller ones is found to be one.</summary>
+    [Fact]
+    public void ProductsAreFound()
+    {
+        var random = new Random(3);
+        MatrixPolynomial layer = Draw(random, 6, 2, 1) * Draw(random, 2, 5, 3);
+        KernelFactors factors = Factoring(layer, 2, [3], [1]).Alternate()!;
+        Assert.InRange(factors.Residual, 0, 1e-20);
+    }
+}

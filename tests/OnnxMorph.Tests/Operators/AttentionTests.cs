@@ -1,4 +1,3 @@
-using OnnxMorph.Onnx;
 using OnnxMorph.Tests.Testing;
 using OnnxMorph.Weights;
 using Xunit;

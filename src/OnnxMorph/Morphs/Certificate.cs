@@ -78,7 +78,7 @@ public static class Certificate
         json.WriteString("exactness", step.Exactness == Verification.Exactness.BitExact ? "bit-exact" : "rounding");
         json.WriteStartArray("factorisations");
         foreach (Factorisation factorisation in step.Factorisations)
-            WriteRewrite(json, factorisation.Node, factorisation.Form, factorisation.Child);
+            WriteRewrite(json, factorisation.Node, factorisation.Form, factorisation.Child, factorisation.Residual);
         json.WriteEndArray();
         json.WriteStartArray("activations");
         foreach (ParametricRewrite activation in step.Activations)
@@ -98,11 +98,13 @@ public static class Certificate
         json.WriteEndObject();
     }
 
-    private static void WriteRewrite(Utf8JsonWriter json, string parent, string form, IReadOnlyList<string> child)
+    private static void WriteRewrite(Utf8JsonWriter json, string parent, string form, IReadOnlyList<string> child, double? residual = null)
     {
         json.WriteStartObject();
         json.WriteString("node", parent);
         json.WriteString("form", form);
+        if (residual is { } left)
+            json.WriteNumber("residual", left);
         json.WriteStartArray("child");
         foreach (string node in child)
             json.WriteStringValue(node);

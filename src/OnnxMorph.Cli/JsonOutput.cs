@@ -7,7 +7,8 @@ namespace OnnxMorph.Cli;
 
 /// <summary>One step as <c>morph --json</c> prints it.</summary>
 internal sealed record StepJson(
-    string Step, Exactness Exactness, IReadOnlyList<Change> Changes, IReadOnlyList<RefusalJson> Refused, IReadOnlyList<string> Notes);
+    string Step, Exactness Exactness, IReadOnlyList<Change> Changes, IReadOnlyList<RefusalJson> Refused, IReadOnlyList<string> Notes,
+    IReadOnlyList<Factorisation> Factorisations);
 
 /// <summary>A layer that was selected and not changed.</summary>
 internal sealed record RefusalJson(string Node, string Reason);
@@ -19,7 +20,7 @@ internal sealed record MorphJson(
 {
     public static MorphJson Of(MorphReport report) => new(
         report.Output,
-        [.. report.Steps.Select(s => new StepJson(s.Step, s.Exactness, s.Changes, [.. s.Refused.Select(r => new RefusalJson(r.Where, r.Why))], s.Notes))],
+        [.. report.Steps.Select(s => new StepJson(s.Step, s.Exactness, s.Changes, [.. s.Refused.Select(r => new RefusalJson(r.Where, r.Why))], s.Notes, s.Factorisations))],
         report.ParametersBefore, report.ParametersAfter, report.Tensors, report.Verification);
 }
 

@@ -113,7 +113,7 @@ public static class Certificate
         json.WriteString("exactness", step.Exactness == Verification.Exactness.BitExact ? "bit-exact" : "rounding");
         json.WriteStartArray("factorisations");
         foreach (Factorisation factorisation in step.Factorisations)
-            WriteRewrite(json, factorisation.Node, factorisation.Form, factorisation.Child);
+            WriteRewrite(json, factorisation.Node, factorisation.Form, factorisation.Child, factorisation.Residual);
         json.WriteEndArray();
         json.WriteStartArray("activations");
         foreach (ActivationRewrite activation in step.Activations)
@@ -145,11 +145,13 @@ public static class Certificate
         json.WriteEndObject();
     }
 
-    private static void WriteRewrite(Utf8JsonWriter json, string parent, string form, IReadOnlyList<string> child)
+    private static void WriteRewrite(Utf8JsonWriter json, string parent, string form, IReadOnlyList<string> child, double? residual = null)
     {
         json.WriteStartObject();
         json.WriteString("node", parent);
         json.WriteString("form", form);
+        if (residual is { } left)
+            json.WriteNumber("residual", left);
         WriteNames(json, child);
         json.WriteEndObject();
     }

@@ -5,7 +5,7 @@ namespace OnnxMorph.Morphs;
 
 /// <summary>An activation φ of a network, to be used again elsewhere.</summary>
 /// <param name="Node">Its node.</param>
-/// <param name="Gates">Whether the node is the sigmoid in x·σ(x), as exporters write SiLU; φ is the product then.</param>
+/// <param name="Gates">Whether the node is the h in x·h(x), as exporters write SiLU and HardSwish; φ is the product then.</param>
 internal sealed record NetworkActivation(NodeProto Node, bool Gates = false)
 {
     // Norms, sums and the like stand between a layer and its activation.
@@ -24,6 +24,7 @@ internal sealed record NetworkActivation(NodeProto Node, bool Gates = false)
         "Relu" or "Gelu" or "HardSwish" or "Softplus" or "Swish" or "com.microsoft:Gelu" or "com.microsoft:QuickGelu" => 1,
         "LeakyRelu" => 1.0 + (Node.Attribute.FirstOrDefault(a => a.Name == "alpha")?.F ?? 0.01f),
         "Sigmoid" when Gates => 1,
+        "HardSigmoid" when Gates && (Node.Attribute.FirstOrDefault(a => a.Name == "beta")?.F ?? 0.5f) == 0.5f => 1,
         _ => null,
     };
 
@@ -77,9 +78,9 @@ internal sealed record NetworkActivation(NodeProto Node, bool Gates = false)
     private static bool IsActivation(NodeProto node) =>
         ParametricActivation.IsMixed(node) || (ModelGraph.IsStandard(node) && node.OpType is ("Relu" or "LeakyRelu" or "Clip" or "ThresholdedRelu"));
 
-    // Sigmoid(x) and Mul(x, Sigmoid(x)) both read x.
+    // h(x) and Mul(x, h(x)) both read x.
     private static bool IsGate(NodeProto node, List<NodeProto> readers) =>
-        OperatorOf(node) == "Sigmoid" && readers.Any(r => r.OpType == "Mul" && r.Input.Contains(node.Output[0]));
+        OperatorOf(node) is "Sigmoid" or "HardSigmoid" && readers.Any(r => r.OpType == "Mul" && r.Input.Contains(node.Output[0]));
 
     private static string OperatorOf(NodeProto node) => ModelGraph.IsStandard(node) ? node.OpType : $"{node.Domain}:{node.OpType}";
 }

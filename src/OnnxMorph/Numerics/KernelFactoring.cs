@@ -9,8 +9,9 @@ namespace OnnxMorph.Numerics;
 /// <param name="First">F₁, channels × inputs.</param>
 /// <param name="Second">F₂, outputs × channels.</param>
 /// <param name="Residual">‖G̃ − F₂⊛F₁‖² / ‖G̃‖².</param>
-/// <param name="Iterations">How often a half was solved for given the other.</param>
-internal sealed record KernelFactors(MatrixPolynomial First, MatrixPolynomial Second, double Residual, int Iterations);
+/// <param name="Amplification">By how many units of rounding the product misses G̃ once both halves are rounded to the layer's type.</param>
+/// <param name="Solutions">How often a half was solved for given the other.</param>
+internal sealed record KernelFactors(MatrixPolynomial First, MatrixPolynomial Second, double Residual, double Amplification, int Solutions);
 
 /// <summary>
 /// Factors the kernel of a layer, G̃ = F₂⊛F₁, where G̃ is G with zeros around it: the algorithms 1 and 2 of Wei, Wang, Rui and Chen (2016).
@@ -20,11 +21,14 @@ internal sealed record KernelFactors(MatrixPolynomial First, MatrixPolynomial Se
 /// <param name="channels">Channels between the halves.</param>
 /// <param name="first">Taps of F₁ along each axis.</param>
 /// <param name="second">Taps of F₂ along each axis.</param>
-/// <param name="tolerance">The residual that is 0 but for rounding.</param>
+/// <param name="type">Element type of the layer's weights: says what rounding is.</param>
 /// <param name="seed">Seed of the random starts.</param>
 internal sealed class KernelFactoring(
-    MatrixPolynomial layer, int channels, ImmutableArray<int> first, ImmutableArray<int> second, double tolerance, ulong seed)
+    MatrixPolynomial layer, int channels, ImmutableArray<int> first, ImmutableArray<int> second, ElementType type, ulong seed)
 {
+    /// <summary>The largest <see cref="KernelFactors.Amplification"/> of halves that are taken for the layer.</summary>
+    public const double MostAmplification = 32;
+
     // Residuals below are the rounding of float64 itself, and cannot be made smaller.
     private const double Floor = 1e-26;
 
@@ -34,6 +38,23 @@ internal sealed class KernelFactoring(
     // After so many rounds the speed of convergence is trusted.
     private const int FirstRounds = 8;
 
+    /// <summary>The residual that is 0 but for rounding: an eighth of a unit of the layer's type.</summary>
+    public double Tolerance => Math.Max(UnitRoundoff * UnitRoundoff / 64, 1e-24);
+
+    private double UnitRoundoff => type switch
+    {
+        ElementType.BFloat16 => 1.0 / (1 << 8),
+        ElementType.Float16 => 1.0 / (1 << 11),
+        ElementType.Float32 => 1.0 / (1 << 24),
+        _ => 1.0 / (1L << 53),
+    };
+
+    /// <summary>From so many channels on a half has as many weights as equations, and both halves can be dense.</summary>
+    public int DenseChannels => (int)Math.Ceiling(1 / Math.Max(Freedom(first, layer.Rows, second), Freedom(second, layer.Columns, second)) * channels);
+
+    /// <summary>Whether two halves compute what the layer does, up to rounding.</summary>
+    public bool IsExact(KernelFactors factors) => factors.Residual <= Tolerance && factors.Amplification <= MostAmplification;
+
     /// <summary>
     /// Algorithm 1: least squares for one half given the other, in turns, until the residual is 0 or does not get there. It starts at a random
     /// half where the other then has as many weights as equations, so that both halves come out dense; else at a rotation
@@ -42,11 +63,11 @@ internal sealed class KernelFactoring(
     /// <returns>Null where that takes more than <see cref="PolynomialDivision.MostEquations"/>.</returns>
     public KernelFactors? Alternate()
     {
-        bool free = Math.Max(Freedom(first, layer.Rows, second), Freedom(second, layer.Columns, second)) >= 1;
+        bool free = channels >= DenseChannels;
         if (Rotation() is not { } rotation)
             return Alternate(second, MostRounds);
-        // As many weights as equations are no guarantee, since the equations may depend on each other.
-        return free && Alternate(second, FirstRounds) is { } dense && dense.Residual <= tolerance ? dense : rotation;
+        // As many weights as equations are no guarantee, since the equations may depend on each other, or nearly so.
+        return free && Alternate(second, FirstRounds) is { } dense && IsExact(dense) ? dense : rotation;
     }
 
     /// <summary>
@@ -60,14 +81,14 @@ internal sealed class KernelFactoring(
         for (ImmutableArray<int> taps = second; ;)
         {
             KernelFactors? factors = Alternate(taps, 1);
-            steps += factors?.Iterations ?? 0;
+            steps += factors?.Solutions ?? 0;
             ImmutableArray<int> fewer = [.. taps.Select(t => Math.Max(t - 1, 1))];
             bool last = fewer.SequenceEqual(taps) || Margin(fewer).Any(m => m < 0);
-            if (factors is not null && factors.Residual <= tolerance || last)
+            if ((factors is not null && IsExact(factors)) || last)
             {
                 // Of the zeros in front of G, those that the fewer taps leave to F₂.
                 ImmutableArray<int> shift = [.. Margin(second).Zip(Margin(taps), (all, own) => all / 2 - own / 2)];
-                return factors is null ? null : factors with { Second = factors.Second.Shifted(shift, second), Iterations = steps };
+                return factors is null ? null : factors with { Second = factors.Second.Shifted(shift, second), Solutions = steps };
             }
 
             taps = fewer;
@@ -113,11 +134,31 @@ internal sealed class KernelFactoring(
             }
 
             // Residuals shrink by a nearly constant factor; one that will not bring them down in the rounds left is given up.
-            if (round >= FirstRounds && residual * Math.Pow(residual / before, mostRounds - round) > tolerance)
+            if (round >= FirstRounds && residual * Math.Pow(residual / before, mostRounds - round) > Tolerance)
                 break;
         }
 
-        return new KernelFactors(f1, f2, residual, steps);
+        return Measured(target, f1, f2, steps);
+    }
+
+    private KernelFactors Measured(MatrixPolynomial target, MatrixPolynomial f1, MatrixPolynomial f2, int steps)
+    {
+        double norm = target.SquaredNorm;
+        if (norm == 0)
+            return new KernelFactors(f1, f2, 0, 0, steps);
+        MatrixPolynomial product = f2 * f1;
+        double rounding = type == ElementType.Float64 ? 0 : Math.Sqrt((Rounded(f2) * Rounded(f1) - product).SquaredNorm / norm) / UnitRoundoff;
+        return new KernelFactors(f1, f2, (target - product).SquaredNorm / norm, rounding, steps);
+    }
+
+    private MatrixPolynomial Rounded(MatrixPolynomial exact)
+    {
+        var rounded = new MatrixPolynomial(exact.Rows, exact.Columns, exact.Taps);
+        ElementFormat format = ElementEncoding.Format(type);
+        var bytes = new byte[exact.Values.Length * format.Size()];
+        FloatConversion.Round(format, exact.Values, bytes);
+        FloatConversion.Widen(format, bytes, rounded.Values);
+        return rounded;
     }
 
     /// <summary>
@@ -143,9 +184,7 @@ internal sealed class KernelFactoring(
         }
         else
             return null;
-        MatrixPolynomial target = Target(second);
-        double norm = target.SquaredNorm;
-        return new KernelFactors(f1, f2, norm == 0 ? 0 : (target - f2 * f1).SquaredNorm / norm, 0);
+        return Measured(Target(second), f1, f2, 0);
 
         bool HasRoom(ImmutableArray<int> half) => half.Zip(layer.Taps, (own, all) => own >= all).All(x => x);
 
@@ -170,7 +209,7 @@ internal sealed class KernelFactoring(
     {
         var rotation = new RotatedWeight(new DiracWeight(ElementType.Float64, [size, size]), 0, 1, key, transpose: false);
         var result = new MatrixPolynomial(size, size, [.. first.Select(_ => 1)]);
-        MemoryMarshal.Cast<byte, double>(new WeightEvaluator().Evaluate(rotation)).CopyTo(result.Values);
+        new WeightEvaluator().EvaluateUnrounded(rotation).CopyTo(result.Values, 0);
         return result;
     }
 

@@ -63,6 +63,45 @@ public sealed class WeightEvaluator(KernelDevice? device = null)
     }
 
     /// <summary>
+    /// The elements of a floating-point tensor in float64, nothing rounded to the element type on the way: for a pass that computes with
+    /// weights which steps before it have changed.
+    /// </summary>
+    /// <exception cref="UnreadableModelException">A file ends inside a weight.</exception>
+    public double[] EvaluateUnrounded(WeightExpression expression)
+    {
+        var values = new double[expression.Count];
+        WeightExpression unrounded = Unrounded(expression);
+        if (unrounded is ComputedWeight computed)
+            computed.Values.CopyTo(values);
+        else
+            FloatConversion.Widen(ElementFormat.Float64, Evaluate(unrounded), values);
+        return values;
+    }
+
+    private WeightExpression Unrounded(WeightExpression expression)
+    {
+        switch (expression)
+        {
+            case StoredWeight:
+                var values = new double[expression.Count];
+                FloatConversion.Widen(ElementEncoding.Format(expression.Type), Evaluate(expression), values);
+                return new ComputedWeight(ElementType.Float64, expression.Shape, values);
+            case ComputedWeight computed:
+                return new ComputedWeight(ElementType.Float64, computed.Shape, computed.Values);
+            case FilledWeight filled:
+                return new FilledWeight(ElementType.Float64, filled.Shape, filled.Fill);
+            case DiracWeight dirac:
+                return new DiracWeight(ElementType.Float64, dirac.Shape);
+            case MappedWeight mapped:
+                return Unrounded(mapped.Source).Map(mapped.Maps, mapped.Fill);
+            case RotatedWeight rotated:
+                return new RotatedWeight(Unrounded(rotated.Source), rotated.Axis, rotated.Groups, rotated.Seed, rotated.Transpose);
+            default:
+                throw new NotSupportedException($"No way to evaluate {expression.GetType().Name} unrounded.");
+        }
+    }
+
+    /// <summary>
     /// Sums over the elements of a floating-point tensor for each index along <paramref name="axis"/>: norms of channels,
     /// standard deviations.
     /// </summary>

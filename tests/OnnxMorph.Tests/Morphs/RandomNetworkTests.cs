@@ -56,9 +56,27 @@ public class RandomNetworkTests
         ulong seed = (ulong)random.Next();
         return random.Next(6) switch
         {
-            0 => Check.Deepen(selector, random.Next(1, 3), (DeepenMethod)random.Next(2), seed),
+            0 => Check.Deepen(selector, Deepening(random, seed)),
             1 => Check.Kernel(selector, new[] { "+1", "+2", "3", "+0x+2", "4x+1" }[random.Next(5)], (TapPlace)random.Next(3)),
             _ => Check.Widen(selector, new[] { "x1.5", "x2", "+1", "+3" }[random.Next(4)], (WidenMethod)random.Next(3), seed, (ZeroSide)random.Next(3)),
+        };
+    }
+
+    private static DeepenOptions Deepening(Random random, ulong seed)
+    {
+        T? Sometimes<T>(params T[] values) => random.Next(2) == 0 ? default : values[random.Next(values.Length)];
+        var method = (DeepenMethod)random.Next(5);
+        return new DeepenOptions
+        {
+            Method = method,
+            Count = random.Next(1, 3),
+            Seed = seed,
+            Order = method == DeepenMethod.ClosedForm ? (DeepenOrder)random.Next(3) : DeepenOrder.Automatic,
+            Channels = method != DeepenMethod.Identity && Sometimes("x1.5", "+1", "x4") is { } channels ? SizeRequest.Parse(channels) : null,
+            Kernels = Sometimes("3,3", "3,1", "1,3", "4,2", "3x4,2x1") is { } kernels ? KernelPair.Parse(kernels) : null,
+            Activation = method == DeepenMethod.ZeroResidual ? DeepenActivation.Parametric
+                : (DeepenActivation)(method == DeepenMethod.Identity ? random.Next(4) : new[] { 0, 0, 1, 3 }[random.Next(4)]),
+            Norm = (DeepenNorm)random.Next(2),
         };
     }
 }

@@ -49,9 +49,11 @@ public sealed class DeepenPass(Selector selector, DeepenOptions options)
         return report;
     }
 
-    // A sum of products with one 1 and zeros, and what else the identity inserts, changes no bit.
-    private bool IsBitExact =>
-        options is { Method: DeepenMethod.Identity or DeepenMethod.ZeroResidual, Activation: not DeepenActivation.Mirror, Calibrate: null };
+    // Sums of one value and zeros change no bit. A kernel with zeros around it does: ONNX Runtime adds its products up in another order.
+    private bool IsBitExact => options is
+        { Method: DeepenMethod.ZeroResidual, Calibrate: null }
+        or { Method: DeepenMethod.Identity, Calibrate: null, Activation: DeepenActivation.Idempotent }
+        or { Method: DeepenMethod.Identity, Calibrate: null, Activation: not DeepenActivation.Mirror, Kernels: null };
 
     // Whether a layer cannot be deepened as the options ask, whatever its weights.
     private bool Refusal(ModelGraph graph, DeepenSite site, out string why)

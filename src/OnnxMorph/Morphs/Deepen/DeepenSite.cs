@@ -120,27 +120,29 @@ internal sealed class DeepenSite
         ModelGraph graph = analysis.Graph;
         string value = Axes.Node.Input[Layer.WeightInput];
         ImmutableArray<int> axes = [.. Enumerable.Range(0, Axes.Rank(Layer.WeightInput))];
-        while (graph.ConstantOf(value) is null)
+        while (graph.ConstantOf(value)?.Name != value)
         {
-            if (graph.Producer(value) is not { } producer || graph.Uses(value).Count != 1 || graph.IsReadElsewhere(value)
-                || graph.Nodes[producer] is not { OpType: "Transpose" } transpose || analysis.Node(producer) is not { } moved)
+            // An Identity of a constant is the constant, for all who read it; what is transposed must be the layer's alone.
+            if (graph.Producer(value) is not { } producer || graph.IsReadElsewhere(value)
+                || graph.Nodes[producer] is not { OpType: "Identity" or "Transpose" } node || !ModelGraph.IsStandard(node)
+                || (node.OpType == "Transpose" && graph.Uses(value).Count != 1))
                 return;
-            for (int i = 0; i < _moved.Count; i++)
-                _moved[i] = (_moved[i].Value, Through(moved, _moved[i].Axes));
-            _moved.Add((value, Through(moved, [.. Enumerable.Range(0, axes.Length)])));
-            axes = Through(moved, axes);
-            value = transpose.Input[0];
+            ImmutableArray<int> order = [.. Enumerable.Range(0, axes.Length)];
+            if (node.OpType == "Transpose")
+                order = node.Attribute.FirstOrDefault(a => a.Name == "perm") is { } perm ? [.. perm.Ints.Select(axis => (int)axis)] : [.. order.Reverse()];
+            _moved.Add((value, order));
+            for (int i = 0; i < _moved.Count - 1; i++)
+                _moved[i] = (_moved[i].Value, [.. _moved[i].Axes.Select(axis => order[axis])]);
+            axes = [.. axes.Select(axis => order[axis])];
+            value = node.Input[0];
         }
 
-        if (graph.ConstantOf(value) is not { } constant || !constant.Type.IsScalable())
+        Constant? constant = graph.ConstantOf(value);
+        if (constant is null || !constant.Type.IsScalable())
             return;
         int output = Layer.WeightOutputAxis, input = 1 - output;
         Constant = constant;
         Weight = new LayerWeight(
             graph.Model.Data(constant.Tensor), axes[output], axes[input], [.. axes.Skip(2)], Groups, axes[IsConvolution ? 0 : output]);
     }
-
-    // Axes of a transposed value as axes of what is transposed.
-    private static ImmutableArray<int> Through(NodeAxes transpose, ImmutableArray<int> axes) =>
-        [.. axes.Select(axis => transpose.IntList("perm") is { } order ? (int)order[axis] : transpose.Rank(0) - 1 - axis)];
 }

@@ -1,4 +1,3 @@
-using OnnxMorph.Kernels;
 using OnnxMorph.Numerics;
 using OnnxMorph.Weights;
 
@@ -10,8 +9,7 @@ internal static class GroupPolynomials
     /// <summary>Reads the weights of a layer.</summary>
     public static MatrixPolynomial[] Read(LayerWeight weight)
     {
-        var values = new double[weight.Data.Count];
-        FloatConversion.Widen(ElementEncoding.Format(weight.Data.Type), new WeightEvaluator().Evaluate(weight.Data), values);
+        double[] values = new WeightEvaluator().EvaluateUnrounded(weight.Data);
         MatrixPolynomial[] groups = [.. Enumerable.Range(0, weight.Groups).Select(_ => new MatrixPolynomial(weight.Outputs, weight.Inputs, weight.Kernel))];
         Visit(groups, weight, weight.Data.Shape.AsSpan(), (group, tap, row, column, at) => groups[group][tap][row, column] = values[at]);
         return groups;

@@ -1,7 +1,6 @@
 using System.Collections.Immutable;
 using System.Numerics.Tensors;
 using OnnxMorph.Axes;
-using OnnxMorph.Kernels;
 using OnnxMorph.Numerics;
 using OnnxMorph.Weights;
 
@@ -16,9 +15,6 @@ internal sealed class LayerFactoring(DeepenOptions options)
 {
     /// <summary>Size of the kernel of a new depthwise layer: as small as sees its neighbours.</summary>
     private const int DepthwiseKernel = 3;
-
-    /// <summary>How much of a layer's rounding its halves may make, as weights of the layer's type.</summary>
-    private const double MostAmplification = 32;
 
     /// <summary>The chain that layers with one weight become; null with the reason where there is none.</summary>
     /// <param name="site">One of them.</param>
@@ -116,37 +112,32 @@ internal sealed class LayerFactoring(DeepenOptions options)
             return null;
         }
 
-        double unit = UnitRoundoff(site.Type), tolerance = Math.Max(unit * unit / 64, 1e-24), residual = 0;
+        double residual = 0;
         MatrixPolynomial[] layers = GroupPolynomials.Read(site.Weight!);
         var inserted = new List<LayerWeight?>();
-        int steps = 0;
+        int steps = 0, dense = 0;
         for (int k = 0; k < options.Count; k++)
         {
             var seconds = new MatrixPolynomial[layers.Length];
             for (int group = 0; group < layers.Length; group++)
             {
-                var factoring = new KernelFactoring(layers[group], channels, first, second, tolerance, Seed(site, $"factors {k} {group}"));
+                var factoring = new KernelFactoring(layers[group], channels, first, second, site.Weight!.Data.Type, Seed(site, $"factors {k} {group}"));
                 if ((options.Method == DeepenMethod.General ? factoring.Alternate() : factoring.Shrink()) is not { } factors)
                 {
                     why = $"least squares would take more than {PolynomialDivision.MostEquations:N0} equations at once; use the closed form";
                     return null;
                 }
 
-                if (!(factors.Residual <= tolerance))
+                if (!factoring.IsExact(factors))
                 {
-                    why = FormattableString.Invariant($"least squares leaves a residual of {factors.Residual:0.0e0} with {channels * site.Groups} channels between the halves; give more channels or larger kernels");
-                    return null;
-                }
-
-                if (Amplification(layers[group], factors, site.Type) is var amplification && amplification > MostAmplification)
-                {
-                    why = FormattableString.Invariant($"the halves that least squares finds would round {amplification:0} times as much as the layer does; give more channels");
+                    why = FormattableString.Invariant($"least squares leaves a residual of {factors.Residual:0.0e0}{(factors.Residual <= factoring.Tolerance ? $" and halves that amplify rounding {factors.Amplification:0}-fold" : "")} with {channels * site.Groups} channels between the halves; give more channels or larger kernels");
                     return null;
                 }
 
                 (layers[group], seconds[group]) = (factors.First, factors.Second);
                 residual = Math.Max(residual, factors.Residual);
-                steps += factors.Iterations;
+                steps += factors.Solutions;
+                dense = Math.Max(dense, factoring.DenseChannels);
             }
 
             Balance(layers, seconds);
@@ -158,7 +149,7 @@ internal sealed class LayerFactoring(DeepenOptions options)
         return new DeepenChain("least squares", inserted, 0, s => SplitWindows(s, first, second))
         {
             Residual = residual,
-            Note = FormattableString.Invariant($"{site.Name}: residual {residual:0.0e0} after {steps} least-squares solutions, {channels * site.Groups} channels between the halves"),
+            Note = FormattableString.Invariant($"{site.Name}: residual {residual:0.0e0} after {steps} least-squares solutions, {channels * site.Groups} channels between the halves{(steps == 0 && channels < dense ? $", which are a rotation; from {dense * site.Groups} on both are dense" : "")}"),
         };
     }
 
@@ -179,33 +170,6 @@ internal sealed class LayerFactoring(DeepenOptions options)
             return Math.Sqrt(Math.Max(groups.Sum(g => g.SquaredNorm) / count - mean * mean, 0));
         }
     }
-
-    // How many units of rounding the product misses once both halves are rounded to the type.
-    private static double Amplification(MatrixPolynomial layer, KernelFactors factors, ElementType type)
-    {
-        if (type == ElementType.Float64 || layer.SquaredNorm == 0)
-            return 0;
-        MatrixPolynomial product = factors.Second * factors.First;
-        return Math.Sqrt((Rounded(factors.Second) * Rounded(factors.First) - product).SquaredNorm / layer.SquaredNorm) / UnitRoundoff(type);
-
-        MatrixPolynomial Rounded(MatrixPolynomial exact)
-        {
-            var rounded = new MatrixPolynomial(exact.Rows, exact.Columns, exact.Taps);
-            ElementFormat format = ElementEncoding.Format(type);
-            var bytes = new byte[exact.Values.Length * format.Size()];
-            FloatConversion.Round(format, exact.Values, bytes);
-            FloatConversion.Widen(format, bytes, rounded.Values);
-            return rounded;
-        }
-    }
-
-    private static double UnitRoundoff(ElementType type) => type switch
-    {
-        ElementType.BFloat16 => 1.0 / (1 << 8),
-        ElementType.Float16 => 1.0 / (1 << 11),
-        ElementType.Float32 => 1.0 / (1 << 24),
-        _ => 1.0 / (1L << 53),
-    };
 
     private static bool IsFree(DeepenSite site, bool inPlace, out string why)
     {

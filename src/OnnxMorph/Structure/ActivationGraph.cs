@@ -165,15 +165,20 @@ internal sealed class ActivationGraph
     // What a layer applies its weights to: states and masks come behind it.
     private int WorksOn(int layer) => _producers[Reads(Proto(layer)!).First()];
 
-    // Whole ends of the network without a layer, beside which the trunk goes on: values that callers take on the way.
+    // Ends without a layer, beside which the trunk goes on from all that they read: values that callers take on the way.
     private void CutOutputsOnTheWay(HashSet<(int, int)> cut)
     {
         var end = new bool[Count];
         for (int v = Sink - 1; v > Source; v--)
             end[v] = !IsLayer(v) && _successors[v].All(s => end[s]);
+        var beside = new bool[Count];
         for (int v = 1; v < Sink; v++)
-            if (!end[v] && _successors[v].Any(s => !end[s]))
-                cut.UnionWith(_successors[v].Where(s => end[s]).Select(s => (v, s)));
+            beside[v] = end[v] && _predecessors[v].All(p => end[p] ? beside[p] : _successors[p].Any(s => !end[s]));
+        for (int v = Sink - 1; v > Source; v--)
+            beside[v] &= _successors[v].All(s => beside[s]);
+        for (int v = 1; v < Sink; v++)
+            if (!beside[v])
+                cut.UnionWith(_successors[v].Where(s => beside[s]).Select(s => (v, s)));
     }
 
     // Where several inputs meet again and again, the one that is read in the most places conditions the trunk: its edges.

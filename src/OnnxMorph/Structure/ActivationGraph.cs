@@ -18,6 +18,7 @@ internal sealed class ActivationGraph
 
     private readonly AxisAnalysis _analysis;
     private readonly List<int> _nodes = [];
+    private readonly List<string?> _values = [];
     private readonly Dictionary<string, int> _producers = [];
     private readonly List<List<int>> _successors = [], _predecessors = [];
     private readonly bool[] _onTrunk;
@@ -74,6 +75,9 @@ internal sealed class ActivationGraph
     /// <summary>The node at a vertex; null for the source, the sink and inputs.</summary>
     public NodeProto? Proto(int vertex) => _nodes[vertex] < 0 ? null : _analysis.Graph.Nodes[_nodes[vertex]];
 
+    /// <summary>The value that a vertex makes, the first of several; null for the source and the sink.</summary>
+    public string? Value(int vertex) => _values[vertex];
+
     /// <summary>The vertex of a node; null where it is none of an activation.</summary>
     public int? VertexOf(int node) => _analysis.Graph.Nodes[node].Output.FirstOrDefault(_producers.ContainsKey) is { } value ? _producers[value] : null;
 
@@ -113,7 +117,7 @@ internal sealed class ActivationGraph
         Add(-1);
         foreach (ValueInfoProto input in graph.Inputs)
         {
-            _producers[input.Name] = Add(-1);
+            _producers[input.Name] = Add(-1, input.Name);
             Connect(Source, _producers[input.Name]);
         }
 
@@ -127,7 +131,7 @@ internal sealed class ActivationGraph
             // What is looked up by positions alone is an activation all the same.
             if (reads.Count == 0 && (!IsLayerNode(n) || node.Output.All(_analysis.IsWeight)))
                 continue;
-            int vertex = Add(n);
+            int vertex = Add(n, node.Output.FirstOrDefault(o => o.Length > 0));
             foreach (int from in reads.Select(value => _producers[value]).Distinct())
                 Connect(from, vertex);
             foreach (string output in node.Output.Where(o => o.Length > 0))
@@ -219,9 +223,10 @@ internal sealed class ActivationGraph
         return [.. reached.Zip(reaches, (a, b) => a && b)];
     }
 
-    private int Add(int node)
+    private int Add(int node, string? value = null)
     {
         _nodes.Add(node);
+        _values.Add(value);
         _successors.Add([]);
         _predecessors.Add([]);
         return _nodes.Count - 1;

@@ -64,8 +64,12 @@ internal static class Architectures
         return net.Add(net.Mul(scaled, net.Positive(size)), net.Weight([size]));
     }
 
-    /// <summary>GELU as PyTorch's exporter writes it.</summary>
-    public static string Gelu(this Net net, string x) => net.Mul(net.Mul(x, net.Add(net.Op("Erf", [net.Op("Div", [x, net.Filled(1.41421356)])]), net.Filled(1))), net.Filled(0.5));
+    /// <summary>GELU by tanh as PyTorch's exporter writes it; ONNX Runtime has no Erf of double precision.</summary>
+    public static string Gelu(this Net net, string x)
+    {
+        string cubic = net.Add(x, net.Mul(net.Op("Pow", [x, net.Filled(3)]), net.Filled(0.044715)));
+        return net.Mul(net.Mul(x, net.Filled(0.5)), net.Add(net.Op("Tanh", [net.Mul(cubic, net.Filled(0.79788456))]), net.Filled(1)));
+    }
 
     /// <summary>An attention of <paramref name="heads"/> heads whose shapes are computed; keys and values come from <paramref name="memory"/>.</summary>
     public static string Attention(this Net net, string x, int size, int heads, string? memory = null, string? mask = null)

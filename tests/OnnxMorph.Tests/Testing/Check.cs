@@ -35,6 +35,12 @@ internal static class Check
         return new MorphStep($"--deepen {selector}={count}", Selector.Parse(selector), pass.Apply);
     }
 
+    public static MorphStep DeepenBlocks(string selector, int count = 1)
+    {
+        var pass = new DeepenBlocksPass(Selector.Parse(selector), count);
+        return new MorphStep($"--deepen {selector}={count}", Selector.Parse(selector), pass.Apply);
+    }
+
     public static MorphStep Kernel(string selector, string size)
     {
         var pass = new KernelPass(Selector.Parse(selector), SizeRequest.Parse(size));

@@ -96,7 +96,7 @@ public sealed class DeepenBlocksPass(Selector selector, int count)
             var needed = new SortedSet<int>();
             var open = new Stack<int>(block.Nodes);
             while (open.TryPop(out int n))
-                foreach (string input in _graph.Nodes[n].Input)
+                foreach (string input in _graph.Nodes[n].Input.Where((_, i) => !plan.Starts.ContainsKey((n, i))))
                     if (_graph.Producer(input) is { } p && !activations.Contains(p) && _graph.ConstantOf(input) is null && needed.Add(p))
                         open.Push(p);
 

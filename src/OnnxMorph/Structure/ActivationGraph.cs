@@ -18,6 +18,7 @@ internal sealed class ActivationGraph
 
     private readonly AxisAnalysis _analysis;
     private readonly List<int> _nodes = [];
+    private readonly List<string?> _values = [];
     private readonly Dictionary<string, int> _producers = [];
     private readonly List<List<int>> _successors = [], _predecessors = [];
     private readonly bool[] _onTrunk;
@@ -74,6 +75,9 @@ internal sealed class ActivationGraph
     /// <summary>The node at a vertex; null for the source, the sink and inputs.</summary>
     public NodeProto? Proto(int vertex) => _nodes[vertex] < 0 ? null : _analysis.Graph.Nodes[_nodes[vertex]];
 
+    /// <summary>The value that a vertex makes, the first of several; null for the source and the sink.</summary>
+    public string? Value(int vertex) => _values[vertex];
+
     /// <summary>The vertex of a node; null where it is none of an activation.</summary>
     public int? VertexOf(int node) => _analysis.Graph.Nodes[node].Output.FirstOrDefault(_producers.ContainsKey) is { } value ? _producers[value] : null;
 
@@ -113,7 +117,7 @@ internal sealed class ActivationGraph
         Add(-1);
         foreach (ValueInfoProto input in graph.Inputs)
         {
-            _producers[input.Name] = Add(-1);
+            _producers[input.Name] = Add(-1, input.Name);
             Connect(Source, _producers[input.Name]);
         }
 
@@ -127,7 +131,7 @@ internal sealed class ActivationGraph
             // What is looked up by positions alone is an activation all the same.
             if (reads.Count == 0 && (!IsLayerNode(n) || node.Output.All(_analysis.IsWeight)))
                 continue;
-            int vertex = Add(n);
+            int vertex = Add(n, node.Output.FirstOrDefault(o => o.Length > 0));
             foreach (int from in reads.Select(value => _producers[value]).Distinct())
                 Connect(from, vertex);
             foreach (string output in node.Output.Where(o => o.Length > 0))
@@ -165,15 +169,20 @@ internal sealed class ActivationGraph
     // What a layer applies its weights to: states and masks come behind it.
     private int WorksOn(int layer) => _producers[Reads(Proto(layer)!).First()];
 
-    // Whole ends of the network without a layer, beside which the trunk goes on: values that callers take on the way.
+    // Ends without a layer, beside which the trunk goes on from all that they read: values that callers take on the way.
     private void CutOutputsOnTheWay(HashSet<(int, int)> cut)
     {
         var end = new bool[Count];
         for (int v = Sink - 1; v > Source; v--)
             end[v] = !IsLayer(v) && _successors[v].All(s => end[s]);
+        var beside = new bool[Count];
         for (int v = 1; v < Sink; v++)
-            if (!end[v] && _successors[v].Any(s => !end[s]))
-                cut.UnionWith(_successors[v].Where(s => end[s]).Select(s => (v, s)));
+            beside[v] = end[v] && _predecessors[v].All(p => end[p] ? beside[p] : _successors[p].Any(s => !end[s]));
+        for (int v = Sink - 1; v > Source; v--)
+            beside[v] &= _successors[v].All(s => beside[s]);
+        for (int v = 1; v < Sink; v++)
+            if (!beside[v])
+                cut.UnionWith(_successors[v].Where(s => beside[s]).Select(s => (v, s)));
     }
 
     // Where several inputs meet again and again, the one that is read in the most places conditions the trunk: its edges.
@@ -214,9 +223,10 @@ internal sealed class ActivationGraph
         return [.. reached.Zip(reaches, (a, b) => a && b)];
     }
 
-    private int Add(int node)
+    private int Add(int node, string? value = null)
     {
         _nodes.Add(node);
+        _values.Add(value);
         _successors.Add([]);
         _predecessors.Add([]);
         return _nodes.Count - 1;

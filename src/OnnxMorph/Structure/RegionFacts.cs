@@ -110,8 +110,7 @@ internal sealed class RegionFacts
     /// </summary>
     public (long Positions, long Channels) Extent(int vertex)
     {
-        if (_graph.Proto(vertex) is not { } node || node.Output.FirstOrDefault(o => o.Length > 0) is not { } value
-            || _analysis.Shapes.Dims(value) is not { } dims)
+        if (_graph.Value(vertex) is not { } value || _analysis.Shapes.Dims(value) is not { } dims)
             return (-1, -1);
         AxisExpression[]? axes = _analysis.Axes(value);
         long positions = 1, channels = 1;
@@ -124,7 +123,7 @@ internal sealed class RegionFacts
     }
 
     /// <summary>Sizes of what a vertex makes; null where unknown.</summary>
-    public long[]? Dims(int vertex) => _graph.Proto(vertex)?.Output.FirstOrDefault(o => o.Length > 0) is { } value ? _analysis.Shapes.Dims(value) : null;
+    public long[]? Dims(int vertex) => _graph.Value(vertex) is { } value ? _analysis.Shapes.Dims(value) : null;
 
     /// <summary>Whether a node multiplies activations with each other, as attention does.</summary>
     public bool IsProduct(int vertex) => _graph.Proto(vertex) is { OpType: "MatMul" or "Einsum" or "Gemm" or "FusedMatMul" or "Attention" or "MultiHeadAttention" or "GroupQueryAttention" } node

@@ -13,15 +13,14 @@ internal static class Scopes
         return Common(layers.Select(l => l.Name), '/') ?? Common(layers.Select(l => graph.Nodes[l.Node].Input.FirstOrDefault(i => graph.ConstantOf(i) is not null) ?? ""), '.');
     }
 
+    // Names without any scope tell nothing, unless they are most.
     private static string? Common(IEnumerable<string> names, char separator)
     {
-        string[]? common = null;
-        foreach (string name in names)
-        {
-            string[] scopes = [.. name.Split(separator, StringSplitOptions.RemoveEmptyEntries).SkipLast(1)];
-            common = common is null ? scopes : [.. common.Zip(scopes).TakeWhile(x => x.First == x.Second).Select(x => x.First)];
-        }
-
-        return common is { Length: > 0 } ? string.Join(separator, common) : null;
+        List<string[]> scopes = [.. names.Select(name => name.Split(separator, StringSplitOptions.RemoveEmptyEntries).SkipLast(1).ToArray())];
+        List<string[]> given = [.. scopes.Where(s => s.Length > 0)];
+        if (2 * given.Count < scopes.Count || given.Count == 0)
+            return null;
+        string[] common = given.Aggregate((a, b) => [.. a.Zip(b).TakeWhile(x => x.First == x.Second).Select(x => x.First)]);
+        return common.Length > 0 ? string.Join(separator, common) : null;
     }
 }

@@ -196,7 +196,7 @@ internal sealed class StructureFinder
     }
 
     // Nodes off the trunk belong where they are read, or, where that is in several places, to the stem; those that nobody on the
-    // trunk reads, where what they read is made.
+    // trunk reads, where what they read is made, or to the head where that is the result of a block.
     private void PlaceSatellites()
     {
         var places = new int[_graph.Count];
@@ -213,10 +213,11 @@ internal sealed class StructureFinder
                 places[v] = readers.Select(r => sections[r]).Distinct().Count() == 1 ? readers.Min() : 0;
         }
 
+        HashSet<int> exits = [.. _units.Select(u => _spine[u.Last].Vertex)];
         foreach (int v in satellites)
         {
             if (places[v] < 0)
-                places[v] = _graph.Reads(_graph.Proto(v)!).Select(value => places[_graph.Producer(value)!.Value]).Append(0).Max();
+                places[v] = _graph.Reads(_graph.Proto(v)!).Select(value => _graph.Producer(value)!.Value).Select(p => exits.Contains(p) ? _spine.Count - 1 : places[p]).Append(0).Max();
             _vertices[places[v]].Add(v);
         }
     }

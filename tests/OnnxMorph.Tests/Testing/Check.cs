@@ -34,6 +34,12 @@ internal static class Check
         return Deepen(selector, new DeepenOptions { Count = count, Method = method, Seed = seed });
     }
 
+    public static MorphStep DeepenBlocks(string selector, int count = 1)
+    {
+        var pass = new DeepenBlocksPass(Selector.Parse(selector), count);
+        return new MorphStep($"--deepen {selector}={count}", Selector.Parse(selector), pass.Apply);
+    }
+
     public static MorphStep Deepen(string selector, DeepenOptions options)
     {
         options.Check();

@@ -44,6 +44,11 @@ class ChannelSpaces:
                     index = numpy.stack([numpy.flatnonzero(digits == c) for c in range(self.sizes[space])])
                     self.slices[space].append(Slices(use["constant"], axis, dual, torch.from_numpy(index)))
 
+    def makers(self, space):
+        """The tensors that make the channels of a space, for messages."""
+        names = [s.tensor for s in self.slices[space] if not s.dual]
+        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
     def copies(self, tensors, tolerance):
         """For every space the groups of more than one channel that are equal within `tolerance`."""
         groups = {}
@@ -51,8 +56,9 @@ class ChannelSpaces:
             equal, left = made <= tolerance, set(range(len(made)))
             groups[space] = []
             while left:
-                group = [c for c in left if equal[min(left), c]]
-                left -= set(group) | {min(left)}
+                first = min(left)
+                group = [first, *(c for c in left if equal[first, c])]
+                left -= set(group)
                 if len(group) > 1:
                     groups[space].append(group)
         return groups

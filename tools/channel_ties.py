@@ -49,6 +49,14 @@ class ChannelSpaces:
         names = [s.tensor for s in self.slices[space] if not s.dual]
         return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
+    def asleep(self, space, idle):
+        """For each channel whether nothing that makes it had a gradient; `idle` holds a mask for each tensor."""
+        found = torch.ones(self.sizes[space], dtype=torch.bool)
+        for s in self.slices[space]:
+            if not s.dual:
+                found &= idle[s.tensor].transpose(0, s.axis)[s.index].flatten(1).all(1)
+        return found
+
     def copies(self, tensors, tolerance):
         """For every space the groups of more than one channel that are equal within `tolerance`."""
         groups = {}

@@ -20,6 +20,9 @@ from torch.nn import functional
 
 OPERATORS = {}
 
+# Activations with stretches of slope 0 or a kink, which may hide a parameter from the gradient.
+KINKED = {"Relu", "LeakyRelu", "PRelu", "Clip", "HardSigmoid", "HardSwish"}
+
 
 class UnsupportedOperator(Exception):
     """A model has a node that no function here computes."""
@@ -59,7 +62,9 @@ class OnnxModule(torch.nn.Module):
     """An ONNX graph as a torch module; `forward` takes the graph's inputs in order and gives a tuple of its outputs.
 
     `batch_statistics` makes batch norms normalise by the batch at hand and move their running statistics, as in
-    training, whatever their nodes say.
+    training, whatever their nodes say. `excited` multiplies what kinked activations take by normal noise: units that sleep
+    (a ReLU below 0 for every image) wake, while a value that is 0 because of zero weights stays 0. A parameter without
+    gradient even then is dead by structure or by its zeros.
     """
 
     def __init__(self, model, dtype):
@@ -69,6 +74,7 @@ class OnnxModule(torch.nn.Module):
         graph = model.graph
         self.dtype = dtype
         self.batch_statistics = False
+        self.excited = False
         opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
         self._calls = [(self._function(node), Call(node, opsets.get(node.domain or "ai.onnx")))
                        for node in graph.node]
@@ -115,6 +121,8 @@ class OnnxModule(torch.nn.Module):
             call.batch_statistics = self.batch_statistics
             call.module = self
             arguments = [values[name] if name else None for name in call.node.input]
+            if self.excited and call.node.op_type in KINKED and arguments[0].is_floating_point():
+                arguments[0] = arguments[0] * torch.randn_like(arguments[0])
             results = function(call, *arguments)
             if not isinstance(results, (tuple, list)):
                 results = (results,)

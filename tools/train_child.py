@@ -8,8 +8,9 @@ degrees, which the parents have not seen. Checked are:
 - the child's outputs and those of ONNX Runtime agree, and its loss before training is the parent's;
 - the loss does not jump at the first step: over fixed images it rises no further than the parent's does, plus the
   standard error of that loss. The step is taken from the start with several batches; the worst counts;
-- after 50 steps no two channels are equal (channel_ties.py);
-- every row, column and tap of every parameter that the morph added or changed had a gradient in one of 50 steps.
+- after 50 steps no two channels are equal (channel_ties.py), unless both sleep as their source in the parent does;
+- no row, column or tap of a parameter that the morph added or changed is dead: without gradient in 50 steps, and also when
+  the inputs of kinked activations are multiplied by noise, which wakes units that merely sleep.
 
 The report has a table for each optimiser and says which checks failed; then the exit status is 1.
 
@@ -62,7 +63,8 @@ PROBE = 512  # training images that losses are measured on
 DEGREES = 30  # digits are turned by up to this
 SAME_LOSS = 1e-5  # relative: rounding in float32
 SAME_OUTPUT = 1e-5  # relative to the largest output
-EQUAL = 1e-5  # relative distance of channels that count as equal; rounding parts tied ones by less, as the control shows
+EQUAL = 1e-7  # relative distance of channels that count as equal: rounding does not part tied ones, as the control shows
+NOISE = 1e-7  # a gradient this small beside the run's largest is rounding: those of a key's bias cancel to some 1e-9
 OPTIMISERS = {
     "sgd": ("SGD, rate 0.001, momentum 0.9", lambda parameters: torch.optim.SGD(parameters, 0.001, momentum=0.9)),
     "adam": ("Adam, rate 0.0003", lambda parameters: torch.optim.Adam(parameters, 0.0003)),
@@ -113,7 +115,8 @@ class Run:
     loss: float  # on the probe, before training
     error: float  # its standard error, from the spread between batches
     first: float  # the worst loss on the probe after one step from the start
-    gradients: dict  # by tensor: the largest |gradient| of each element within STEPS steps
+    idle: dict  # by tensor: which elements had no gradient within STEPS steps
+    dead: dict  # by tensor: which of them have none under excitement either
     after: dict  # by tensor: its value after STEPS steps
     final: float  # loss on the probe after all batches
     correct: tuple  # share of held-out images that are right, before training and after all batches
@@ -147,6 +150,23 @@ def restore(network, tensors):
         tensor.copy_(tensors[name])
 
 
+class Gradients:
+    """The largest |gradient| that each element of each tensor had."""
+
+    def __init__(self, network):
+        self._largest = {name: torch.zeros_like(tensor) for name, tensor in network.named_tensors()}
+
+    def see(self, network):
+        for name, tensor in network.named_tensors():
+            if tensor.grad is not None:
+                torch.maximum(self._largest[name], tensor.grad.abs(), out=self._largest[name])
+
+    def idle(self):
+        """By tensor: which elements had none."""
+        noise = NOISE * max(largest.max().item() for largest in self._largest.values())
+        return {name: largest <= noise for name, largest in self._largest.items()}
+
+
 def train(network, data, make_optimiser, batch_statistics):
     """Trains in place. Batch norms normalise by the batch and move their running statistics where `batch_statistics`."""
     def step(optimiser, images, labels):
@@ -163,16 +183,23 @@ def train(network, data, make_optimiser, batch_statistics):
         restore(network, start)
 
     optimiser = make_optimiser(network.parameters())
-    gradients = {name: torch.zeros_like(tensor) for name, tensor in network.named_tensors()}
+    gradients, excited = Gradients(network), Gradients(network)
     for i, (images, labels) in enumerate(data.batches):
         step(optimiser, images, labels)
         if i < STEPS:
-            for name, tensor in network.named_tensors():
-                if tensor.grad is not None:
-                    gradients[name] = torch.maximum(gradients[name], tensor.grad.abs())
+            gradients.see(network)
         if i == STEPS - 1:
             after = snapshot(network)
-    return Run(losses.mean().item(), losses.std().item() / len(losses) ** 0.5, max(first), gradients, after,
+            network.excited = True
+            for batch in data.batches[:FIRST_STEPS]:
+                network.zero_grad(set_to_none=True)
+                loss_of(network, *batch).backward()
+                excited.see(network)
+            network.excited = False
+            restore(network, after)  # batch norms have moved their statistics
+    idle = gradients.idle()
+    dead = {name: mask & idle[name] for name, mask in excited.idle().items()}
+    return Run(losses.mean().item(), losses.std().item() / len(losses) ** 0.5, max(first), idle, dead, after,
                probe_losses(network, data).mean().item(), (correct, correct_share(network, data)))
 
 
@@ -211,39 +238,40 @@ def load_checked(path, folder):
     return network
 
 
-def without_gradient(report, child, parent):
-    """The rows, columns and taps of added or changed parameters that never had a gradient, a sentence for each tensor.
+def changed_tensors(report, run):
+    """The names of trained tensors that the morph added or changed."""
+    return [t["name"] for t in report["tensors"] if t["origin"] != "exact" and t["name"] in run.idle]
+
+
+def slices(mask):
+    """Which whole slices of a mask are set, as pairs (kind, position). The axes of a kernel's taps go together.
 
     Single elements are not told: a connection may well be idle for 50 steps where both its ends are alive.
     """
-    for tensor in report["tensors"]:
-        name = tensor["name"]
-        if tensor["origin"] == "exact" or name not in child.gradients:
-            continue
-        never = child.gradients[name] == 0
-        found = idle_slices(never)
+    mask = mask.reshape(mask.shape[:2] + (-1,)) if mask.dim() > 2 else mask.reshape(mask.shape or (1,))
+    found = []
+    for axis, kind in zip(range(mask.dim()), ("row", "column", "tap")):
+        whole = mask.transpose(0, axis).flatten(1).all(1) if mask.dim() > 1 else mask
+        found += [(kind, position) for position in whole.nonzero().flatten().tolist()]
+    return found
+
+
+def dead_parameters(names, child, parent):
+    """A sentence for each tensor with dead slices of a kind that the parent's tensor of that name has none of."""
+    for name in names:
+        known = {kind for kind, _ in slices(parent.dead[name])} if name in parent.dead else set()
+        found = [f"{kind} {position}" for kind, position in slices(child.dead[name]) if kind not in known]
         if found:
-            before = parent.gradients.get(name)
-            known = "" if before is None or not idle_slices(before == 0) else f"; in the parent: {', '.join(idle_slices(before == 0))}"
-            yield f"`{name}` {list(never.shape)}, {tensor['origin']}: {', '.join(found)}{known}"
+            yield f"`{name}` {list(child.dead[name].shape)}, {'all of it' if child.dead[name].all() else ', '.join(found)}"
 
 
-def idle_slices(never):
-    """Which whole slices of a mask are set, in words. Axes from the third on are a kernel's taps and go together."""
-    if never.all():
-        return ["all of it"]
-    words = []
-    for axis, name in enumerate(("row", "column", "tap")[:min(never.dim(), 3)]):
-        moved = never.flatten(2) if never.dim() > 2 else never
-        idle = moved.transpose(0, axis).flatten(1).all(1) if moved.dim() > 1 else moved
-        if idle.any():
-            words.append(f"{name} {', '.join(map(str, idle.nonzero().flatten().tolist()))}")
-    return words
+def equal_pairs(distances, *parts):
+    """For each space which pairs of channels are equal in all of `parts` (indices into ChannelSpaces.distances)."""
+    return {space: torch.stack([d[part] for part in parts]).amax(0) <= EQUAL for space, d in distances.items()}
 
 
-def pairs(distances, *parts):
-    """Pairs of channels that are equal in all of `parts` (indices into what ChannelSpaces.distances gives)."""
-    return sum(int(torch.stack([d[part] for part in parts]).amax(0).le(EQUAL).sum()) // 2 for d in distances.values())
+def count(pairs):
+    return sum(int(matrix.sum()) // 2 for matrix in pairs.values())
 
 
 @dataclasses.dataclass
@@ -255,11 +283,12 @@ class Result:
     parameters: tuple  # the parent's and the child's
     parent: Run
     child: Run
-    equal: tuple  # pairs of equal channels: at the start, after STEPS steps, and in the parent after STEPS steps
+    equal: tuple  # pairs of equal channels: at the start, after STEPS steps, and those of them that sleep
     tied: tuple  # pairs that are also read alike: at the start, after STEPS steps
     nearest: float  # the smallest distance between two channels after STEPS steps
     nearest_pair: str
-    idle: list
+    dead: list  # sentences
+    asleep: tuple  # slices without gradient that are not dead, in the parent and in the child
 
     @property
     def failures(self):
@@ -269,17 +298,18 @@ class Result:
         if not child.first - child.loss <= max(parent.first - parent.loss, 0) + parent.error:
             yield f"the loss jumps at the first step, from {child.loss:.4f} to {child.first:.4f}"
         if self.equal[1] > self.equal[2]:
-            yield f"{self.equal[1]} pairs of channels are equal after {STEPS} steps, {self.equal[2]} in the parent; the nearest is {self.nearest_pair}"
-        for sentence in self.idle:
-            yield f"no gradient within {STEPS} steps: {sentence}"
+            yield f"{self.equal[1] - self.equal[2]} pairs of channels stay equal, such as {self.nearest_pair}"
+        for sentence in self.dead:
+            yield f"dead: {sentence}"
 
     def cells(self):
         child, parent = self.child, self.parent
         return (
             self.model, self.morph, f"{self.parameters[1]:,}", f"{child.loss:.4f}", f"{child.first:.4f} ({parent.first:.4f})",
-            f"{self.equal[0]} → {self.equal[1]}", f"{self.tied[0]} → {self.tied[1]}", f"{self.nearest:.1e}", str(len(self.idle)),
+            f"{self.equal[0]} → {self.equal[1]}" + (f" ({self.equal[2]} asleep)" if self.equal[2] else ""),
+            f"{self.tied[0]} → {self.tied[1]}", f"{self.nearest:.1e}", str(len(self.dead)), f"{self.asleep[1]} ({self.asleep[0]})",
             f"{child.final:.3f} ({parent.final:.3f})", f"{child.correct[1]:.1%} ({parent.correct[1]:.1%})",
-            ", ".join(dict.fromkeys(sentence.split(":")[0].split(" ")[0] for sentence in self.failures)) or "passed")
+            "failed" if any(self.failures) else "passed")
 
 
 class Bench:
@@ -299,9 +329,8 @@ class Bench:
 
     def _parent(self, model):
         if model not in self._parents:
-            network, spaces = self._load(model)
-            run = self._train(network)
-            self._parents[model] = run, pairs(spaces.distances(run.after), 0)
+            network, _ = self._load(model)
+            self._parents[model] = self._train(network)
         return self._parents[model]
 
     def child(self, model, name, options, control=False):
@@ -309,20 +338,31 @@ class Bench:
         path = self._folder / "child.onnx"
         report = json.loads(call(program(COMMAND), "morph", model, "-o", path, "--force", "--json",
                                  "--seed", self._arguments.seed, *shlex.split(options)))
-        parent, equal_in_parent = self._parent(model)
+        parent = self._parent(model)
         network, spaces = self._load(path)
         if control:
             spaces.share_alike(network.tensors, spaces.copies(network.tensors, EQUAL))
         start = spaces.distances(network.tensors)
         run = self._train(network)
         end = spaces.distances(run.after)
-        space = min(end, key=lambda s: float(end[s][2].min()))
-        overall = end[space][2]
-        pair = divmod(int(overall.argmin()), len(overall))
+        equal = equal_pairs(end, 0)
+        awake = {space: ~spaces.asleep(space, run.idle) for space in equal}
+        sleeping = {space: pairs & ~(awake[space][:, None] | awake[space]) for space, pairs in equal.items()}
+        # The nearest of the channels that learn.
+        apart = {space: torch.where(awake[space][:, None] & awake[space], d[2], float("inf")) for space, d in end.items()}
+        space = min(apart, key=lambda s: float(apart[s].min()))
+        pair = divmod(int(apart[space].argmin()), len(apart[space]))
+        names = changed_tensors(report, run)
         return Result(
             model.stem, name, (report["parametersBefore"], report["parametersAfter"]), parent, run,
-            (pairs(start, 0), pairs(end, 0), equal_in_parent), (pairs(start, 0, 1), pairs(end, 0, 1)),
-            float(overall.min()), f"{pair} of {spaces.makers(space)}", list(without_gradient(report, run, parent)))
+            (count(equal_pairs(start, 0)), count(equal), count(sleeping)),
+            (count(equal_pairs(start, 0, 1)), count(equal_pairs(end, 0, 1))),
+            float(apart[space].min()), f"{pair} of {spaces.makers(space)}", list(dead_parameters(names, run, parent)),
+            (asleep(parent, parent.idle), asleep(run, names)))
+
+
+def asleep(run, names):
+    return sum(len(slices(run.idle[name])) - len(slices(run.dead[name])) for name in names)
 
 
 def table(header, rows):
@@ -330,7 +370,7 @@ def table(header, rows):
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-HEADER = ("model", "morph", "parameters", "loss before", "after 1 step", "equal pairs", "tied pairs", "nearest", "idle",
+HEADER = ("model", "morph", "parameters", "loss before", "after 1 step", "equal pairs", "tied pairs", "nearest", "dead", "asleep",
           "loss after", "held out", "result")
 
 INTRODUCTION = """# Training children
@@ -343,10 +383,11 @@ Batch norms {statistics}. Numbers in parentheses are the parent's, trained likew
 |---|---|
 | loss before | cross entropy (label smoothing 0.05) on {probe} fixed training images before training; parent and child must agree to {same} relatively |
 | after 1 step | the same after one step, the worst of {first} batches; it may rise as far as the parent's does, plus the standard error of the loss |
-| equal pairs | pairs of channels whose parameters on the producing side (rows, biases, norm scales, slopes, depthwise kernels) are equal to {equal} relatively: at the start, and after {steps} steps |
+| equal pairs | pairs of channels whose parameters on the producing side (rows, biases, norm scales, slopes, depthwise kernels) are equal to {equal} relatively: at the start, and after {steps} steps; none may be left but those that sleep |
 | tied pairs | those of them whose readers' weights are equal too: no optimiser that sees gradients alone parts them |
-| nearest | the smallest distance between two channels of one space after {steps} steps: Euclidean, over everything that makes and reads a channel, relative to a channel's root mean square |
-| idle | tensors that the morph added or changed with a row, column or tap that had no gradient in any of {steps} steps |
+| nearest | the smallest distance between two channels of one space that do not sleep after {steps} steps: Euclidean, over everything that makes and reads a channel, relative to a channel's root mean square |
+| dead | tensors that the morph added or changed with a row, column or tap that has no gradient whatever its activations do: none in {steps} steps, and none where the inputs of ReLUs and other kinked activations are multiplied by noise afterwards; those that the parent's tensor has too (a key's bias shifts all scores alike) are left out |
+| asleep | rows, columns and taps of these tensors that had no gradient in {steps} steps only because a unit is always off, or always on where a parameter acts on the other side; in parentheses the number in the whole parent. Copies of a unit that sleeps sleep as well |
 | loss after, held out | the loss as above and the share of held-out images (turned) that are right after all epochs |
 
 The line `{name}` is a control that has to fail: the child of `{control}` with its copied channels read by equal

@@ -38,7 +38,8 @@ from morph_families import FAMILIES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COMMAND = ROOT / "src/OnnxMorph.Cli/bin/Release/net10.0/OnnxMorph.Cli.dll"
-VERIFICATION_FAILED, REFUSED = 1, 4
+TRIAL = ROOT / "models/digits_resnet.onnx"
+VERIFICATION_FAILED, WRONG_USAGE, REFUSED = 1, 2, 4
 
 # Layers that are changed where all of them would be too many.
 FEW = 8
@@ -66,7 +67,7 @@ def main():
     options = parse_arguments()
     command = [options.command] if options.command else ["dotnet", str(COMMAND)]
     models, missing = read_models(options)
-    families = [family for family in FAMILIES if matches(family.name, options.families)]
+    families = [family for family in FAMILIES if matches(family.name, options.families) and is_known(command, family)]
     build = fingerprint(pathlib.Path(options.command).parent if options.command else COMMAND.parent)
     rows = Rows(options.rows, build, options.reuse)
 
@@ -106,6 +107,16 @@ def parse_arguments():
     if not options.command and not COMMAND.exists():
         parser.error(f"{COMMAND} is not built; run 'dotnet build -c Release src/OnnxMorph.Cli', or name a command with --command")
     return options
+
+
+def is_known(command, family):
+    """Whether the command has what a family asks for: it says so itself, with an exit code of its own."""
+    with tempfile.TemporaryDirectory(prefix="onnxmorph-coverage-") as folder:
+        folder = pathlib.Path(folder)
+        arguments = family.write(folder / "recipe.yaml", ["*"], ["*"])
+        ended = subprocess.run([*command, "morph", str(TRIAL), "-o", str(folder / "child.onnx"), *arguments, "--no-verify", "--quiet"],
+                               capture_output=True, check=False)
+    return ended.returncode != WRONG_USAGE
 
 
 def matches(name, globs):
@@ -163,7 +174,7 @@ class Rows:
 
     def find(self, model, family):
         """The row that stands for a cell, or None."""
-        rows = self._rows.get((model.digest, family.name, family.arguments), {})
+        rows = self._rows.get((model.digest, family.name, family.text), {})
         if self.build in rows:
             return rows[self.build]
         usable = [row for row in rows.values() if self.reuse == "all" or self.reuse == "verified" and row["state"] == "verified"]
@@ -177,7 +188,7 @@ class Rows:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def _put(self, row):
-        cell = self._rows.setdefault((row["digest"], row["family"], tuple(row["arguments"])), {})
+        cell = self._rows.setdefault((row["digest"], row["family"], row["asked"]), {})
         cell.pop(row["build"], None)
         cell[row["build"]] = row
 
@@ -226,13 +237,14 @@ class Sweep:
         with tempfile.TemporaryDirectory(prefix="onnxmorph-coverage-") as folder:
             child = pathlib.Path(folder) / "child.onnx"
             whole = (model.parameters or 0) <= self._options.whole
-            arguments = family.command(["*"] if whole else self._few_layers(model))
+            few = [] if whole and not family.picks else self._few_layers(model)
+            arguments = family.write(pathlib.Path(folder) / "recipe.yaml", ["*"] if whole else few, few)
             ended = self._execute(["morph", str(model.path), "-o", str(child), *arguments, "--json", "--quiet"], folder)
-            left = [entry.name for entry in pathlib.Path(folder).iterdir() if entry.name not in ("stdout", "stderr")]
+            left = [entry.name for entry in pathlib.Path(folder).iterdir() if entry.name not in ("stdout", "stderr", "recipe.yaml")]
             if ended is None:
                 return None
             row = {"group": model.group, "model": model.name, "digest": model.digest, "family": family.name,
-                   "arguments": family.arguments, "build": self._build, "whole": whole,
+                   "asked": family.text, "build": self._build, "whole": whole,
                    "date": time.strftime("%Y-%m-%d"), "seconds": ended.seconds, "peak_mb": ended.peak >> 20}
             return {**row, **outcome(ended, child, left)}
 
@@ -242,7 +254,7 @@ class Sweep:
             ended = self._execute(["inspect", str(model.path), "--json", "--quiet"], folder)
         layers = json.loads(ended.output)["layers"]
         spaces = [layer["space"] for layer in layers]
-        own = [layer["name"] for layer in layers if spaces.count(layer["space"]) == 1]
+        own = [layer["name"] for layer in layers if spaces.count(layer["space"]) == 1] or ["*"]
         return own[:: max(1, len(own) // FEW)][:FEW]
 
     def _execute(self, arguments, folder):
@@ -302,6 +314,8 @@ def outcome(ended, child, left):
         return {"state": "failed", "message": f"exit code {ended.code}: {first_sentence(ended.errors)}"}
     report = json.loads(ended.output)
     verification, steps = report["verification"], report["steps"]
+    if not verification["outputs"]:
+        return {"state": "failed", "message": verification["reason"]}
     numbers = {
         "exactness": verification["exactness"],
         "ratio": round(max(float(output["noiseRatio"]) for output in verification["outputs"]), 2),

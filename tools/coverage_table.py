@@ -1,8 +1,7 @@
 """docs/coverage.md: a table for each group of models, with footnotes, and the totals."""
 
 import collections
-
-from morph_families import FAMILIES
+import re
 
 # What reads on a cell by itself; a child whose difference may hide below this much noise proves little.
 LOUD_NOISE = 1e-3
@@ -63,8 +62,7 @@ def legend(families):
     """What each column asks for."""
     lines = [line(["column", "arguments", "what it asks for"]), line(["---"] * 3)]
     for family in families:
-        arguments = " ".join(f"'{a}'" if "*" in a else a for a in family.command(["*"]))
-        lines.append(line([family.name, f"`{arguments}`", family.about]))
+        lines.append(line([family.name, f"`{family.text}`", family.about]))
     return "\n".join(lines) + "\n"
 
 
@@ -75,11 +73,19 @@ def cell(state, row, notes):
         if row["rounded"]:
             text += "°"
         return text + "".join(map(notes.mark, remarks(row)))
-    if state in ("refused", "stopped"):
+    if state == "refused":
+        return state + notes.mark(general(row["message"]))
+    if state == "stopped":
         return state + notes.mark(row["message"])
     if state == "failed":
         return "**failed**" + notes.mark(row["message"])
     return {"not applicable": "–", "not run": ""}[state]
+
+
+def general(message):
+    """A refusal without the names of one model's nodes, so that models that are refused for the same reason share a note."""
+    message = re.sub(r"^Nothing could be changed: |, and \d+ more(?=\.$)", "", message)
+    return re.sub(r"'[^']*'", "'…'", message)
 
 
 def remarks(row):

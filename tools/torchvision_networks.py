@@ -111,14 +111,14 @@ def segmenter(name):
 
 
 class Detector(nn.Module):
-    """A detection network on one image, with its answer for that image as a tuple."""
+    """A detection network on one image, with its answer for that image as a tuple; or on a batch, to see them only."""
 
     def __init__(self, network, keys):
         super().__init__()
         self.network, self.keys = network, keys
 
     def forward(self, image):
-        result = self.network([image])[0]
+        result = self.network(list(image) if image.dim() == 4 else [image])[0]
         return tuple(result[key] for key in self.keys)
 
 
@@ -140,10 +140,12 @@ def detector(name):
     if name.startswith("ssd"):
         size = 320 if name.startswith("ssdlite320") else 300
         del keywords["min_size"], keywords["max_size"]
+        # By default ssd300 scales pixels to 255, as its Caffe weights want them; random weights would saturate every score.
+        keywords.update(image_mean=[0.5] * 3, image_std=[0.5] * 3)
     network = models.get_model(name, weights=None, weights_backbone=None, **keywords)
-    images = [(random_images(1, size, size)[0],) for _ in range(8)]
-    return Traced(Detector(network, outputs), {"image": images[0][0]}, tuple(outputs), axes={},
-                  output_axes={0: "detections"}, keep_batch_norms=False, calibration=images, adjust=settle)
+    return Traced(Detector(network, outputs), {"image": random_images(1, size, size)[0]}, tuple(outputs), axes={},
+                  output_axes={0: "detections"}, keep_batch_norms=False, adjust=settle,
+                  calibration=calibration(size, size, batches=2, batch=4))
 
 
 def video_network(name):

@@ -1,26 +1,13 @@
-"""Small torch networks of unusual structure, for extra_models.py.
+"""Small torch networks of unusual structure, for export_models.py.
 
-Each function of NETWORKS returns a `Traced`: a network with random weights, and example inputs with a batch of 3.
+Each function of NETWORKS returns a `Traced`: a network with random weights and sample inputs.
 """
-
-import dataclasses
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-BATCH = 3
-
-
-@dataclasses.dataclass
-class Traced:
-    """A network to export by tracing. `axes` names the dynamic axes of every input and output."""
-    network: nn.Module
-    inputs: dict
-    outputs: tuple = ("logits",)
-    axes: dict = dataclasses.field(default_factory=lambda: {0: "batch"})
-    output_axes: dict = None  # where an output has other dynamic axes than the inputs
-    keep_batch_norms: bool = True
+from modelkit import SAMPLE_BATCH as BATCH, Traced
 
 
 def images(channels=3, size=16):
@@ -238,171 +225,6 @@ def senet():
     return Traced(nn.Sequential(*layers), images())
 
 
-class Tagger(nn.Module):
-    """Embedding, two layers of bidirectional recurrence, a linear tag a token."""
-
-    def __init__(self, recurrence):
-        super().__init__()
-        self.embed = nn.Embedding(50, 16)
-        self.recurrence = recurrence(16, 20, num_layers=2, bidirectional=True, batch_first=True)
-        self.tags = nn.Linear(40, 7)
-
-    def forward(self, tokens):
-        return self.tags(self.recurrence(self.embed(tokens))[0])
-
-
-def lstm_tagger():
-    """A bidirectional LSTM tagger."""
-    return Traced(Tagger(nn.LSTM), {"tokens": torch.randint(0, 50, (BATCH, 12))}, axes={0: "batch", 1: "sequence"})
-
-
-def gru_tagger():
-    """A bidirectional GRU tagger."""
-    return Traced(Tagger(nn.GRU), {"tokens": torch.randint(0, 50, (BATCH, 12))}, axes={0: "batch", 1: "sequence"})
-
-
-class Bert(nn.Module):
-    """BERT: word, position and type embeddings, post-norm blocks, separate query, key and value, mask, pooler."""
-
-    def __init__(self, width=32, heads=4, hidden=96, depth=2):
-        super().__init__()
-        self.heads, self.width = heads, width
-        self.words, self.positions = nn.Embedding(60, width), nn.Embedding(32, width)
-        self.types = nn.Embedding(2, width)
-        self.norm = nn.LayerNorm(width, eps=1e-12)
-        self.layers = nn.ModuleList(nn.ModuleDict({
-            "query": nn.Linear(width, width), "key": nn.Linear(width, width), "value": nn.Linear(width, width),
-            "out": nn.Linear(width, width), "norm1": nn.LayerNorm(width, eps=1e-12),
-            "up": nn.Linear(width, hidden), "down": nn.Linear(hidden, width),
-            "norm2": nn.LayerNorm(width, eps=1e-12)}) for _ in range(depth))
-        self.pooler, self.classifier = nn.Linear(width, width), nn.Linear(width, 3)
-
-    def split(self, x):
-        return x.view(x.shape[0], x.shape[1], self.heads, self.width // self.heads).permute(0, 2, 1, 3)
-
-    def forward(self, input_ids, attention_mask, token_type_ids):
-        length = input_ids.shape[1]
-        x = self.words(input_ids) + self.positions(torch.arange(length)[None]) + self.types(token_type_ids)
-        x = self.norm(x)
-        mask = (1.0 - attention_mask[:, None, None, :].float()) * -10000.0
-        for layer in self.layers:
-            query, key, value = (self.split(layer[name](x)) for name in ("query", "key", "value"))
-            scores = query @ key.transpose(-1, -2) / (self.width // self.heads) ** 0.5 + mask
-            context = (torch.softmax(scores, -1) @ value).permute(0, 2, 1, 3)
-            context = context.reshape(x.shape[0], length, self.width)
-            x = layer["norm1"](x + layer["out"](context))
-            x = layer["norm2"](x + layer["down"](functional.gelu(layer["up"](x))))
-        return self.classifier(torch.tanh(self.pooler(x[:, 0])))
-
-
-def bert():
-    """A BERT-like encoder with an attention mask, batch and sequence dynamic."""
-    mask = torch.ones(BATCH, 10, dtype=torch.int64)
-    mask[1, 7:] = 0
-    return Traced(Bert(), {"input_ids": torch.randint(0, 60, (BATCH, 10)), "attention_mask": mask,
-                           "token_type_ids": torch.randint(0, 2, (BATCH, 10))},
-                  axes={0: "batch", 1: "sequence"}, output_axes={0: "batch"})
-
-
-class Conv1D(nn.Module):
-    """GPT-2's linear layer: weight stored (in, out), applied as addmm on a flattened view."""
-
-    def __init__(self, inputs, outputs):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(inputs, outputs) * inputs ** -0.5)
-        self.bias = nn.Parameter(torch.randn(outputs) * 0.1)
-
-    def forward(self, x):
-        return torch.addmm(self.bias, x.view(-1, x.shape[-1]), self.weight).view(*x.shape[:-1], self.bias.shape[0])
-
-
-class Gpt(nn.Module):
-    """GPT-2: pre-norm blocks, fused qkv that is split, causal mask buffer, tanh GELU, output tied to the embedding."""
-
-    def __init__(self, width=32, heads=4, depth=2, context=32):
-        super().__init__()
-        self.heads, self.width = heads, width
-        self.words, self.positions = nn.Embedding(64, width), nn.Embedding(context, width)
-        self.register_buffer("causal", torch.tril(torch.ones(context, context, dtype=torch.bool))[None, None])
-        self.layers = nn.ModuleList(nn.ModuleDict({
-            "norm1": nn.LayerNorm(width), "qkv": Conv1D(width, 3 * width), "out": Conv1D(width, width),
-            "norm2": nn.LayerNorm(width), "up": Conv1D(width, 4 * width), "down": Conv1D(4 * width, width)})
-            for _ in range(depth))
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, tokens):
-        batch, length = tokens.shape
-        x = self.words(tokens) + self.positions(torch.arange(length))
-        for layer in self.layers:
-            parts = layer["qkv"](layer["norm1"](x)).split(self.width, 2)
-            query, key, value = (part.view(batch, length, self.heads, -1).transpose(1, 2) for part in parts)
-            scores = query @ key.transpose(-1, -2) * (self.width // self.heads) ** -0.5
-            scores = torch.where(self.causal[:, :, :length, :length], scores, torch.tensor(-1e4))
-            context = (torch.softmax(scores, -1) @ value).transpose(1, 2).reshape(batch, length, self.width)
-            x = x + layer["out"](context)
-            h = layer["up"](layer["norm2"](x))
-            h = 0.5 * h * (1.0 + torch.tanh(0.7978845608028654 * (h + 0.044715 * torch.pow(h, 3.0))))
-            x = x + layer["down"](h)
-        return self.norm(x) @ self.words.weight.t()
-
-
-def gpt():
-    """A GPT-2-like decoder whose output matrix is the embedding, batch and sequence dynamic."""
-    return Traced(Gpt(), {"tokens": torch.randint(0, 64, (BATCH, 9))}, axes={0: "batch", 1: "sequence"})
-
-
-class Llama(nn.Module):
-    """LLaMA: RMS norms, rotary positions, grouped-query attention (4 query heads on 2), SwiGLU, no biases."""
-
-    def __init__(self, width=32, heads=4, groups=2, hidden=48, depth=2, context=32):
-        super().__init__()
-        self.heads, self.groups, self.size = heads, groups, width // heads
-        self.words, self.head = nn.Embedding(64, width), nn.Linear(width, 64, bias=False)
-        angles = torch.arange(context)[:, None] * 10000.0 ** (-torch.arange(0, self.size, 2) / self.size)
-        self.register_buffer("cosines", torch.cat((angles, angles), -1).cos())
-        self.register_buffer("sines", torch.cat((angles, angles), -1).sin())
-        self.register_buffer("causal", torch.full((context, context), -1e4).triu(1))
-        def linear(inputs, outputs):
-            return nn.Linear(inputs, outputs, bias=False)
-        self.layers = nn.ModuleList(nn.ModuleDict({
-            "query": linear(width, width), "key": linear(width, groups * self.size),
-            "value": linear(width, groups * self.size), "out": linear(width, width),
-            "gate": linear(width, hidden), "up": linear(width, hidden), "down": linear(hidden, width)})
-            for _ in range(depth))
-        self.scales = nn.ParameterList(nn.Parameter(torch.ones(width)) for _ in range(2 * depth + 1))
-
-    @staticmethod
-    def normalise(x, scale):
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * scale
-
-    def rotate(self, x):
-        length, half = x.shape[2], self.size // 2
-        turned = torch.cat((-x[..., half:], x[..., :half]), -1)
-        return x * self.cosines[:length] + turned * self.sines[:length]
-
-    def forward(self, tokens):
-        batch, length = tokens.shape
-        x = self.words(tokens)
-        for index, layer in enumerate(self.layers):
-            h = self.normalise(x, self.scales[2 * index])
-            query, key, value = (layer[name](h).view(batch, length, heads, self.size).transpose(1, 2) for name, heads in
-                                 (("query", self.heads), ("key", self.groups), ("value", self.groups)))
-            repeats = self.heads // self.groups
-            key, value = (t[:, :, None].expand(batch, self.groups, repeats, length, self.size)
-                          .reshape(batch, self.heads, length, self.size) for t in (self.rotate(key), value))
-            scores = self.rotate(query) @ key.transpose(2, 3) / self.size ** 0.5 + self.causal[:length, :length]
-            context = (torch.softmax(scores, -1) @ value).transpose(1, 2).reshape(batch, length, -1)
-            x = x + layer["out"](context)
-            h = self.normalise(x, self.scales[2 * index + 1])
-            x = x + layer["down"](functional.silu(layer["gate"](h)) * layer["up"](h))
-        return self.head(self.normalise(x, self.scales[-1]))
-
-
-def llama():
-    """A LLaMA-like decoder: RMS norm, rotary positions, grouped queries, SwiGLU."""
-    return Traced(Llama(), {"tokens": torch.randint(0, 64, (BATCH, 9))}, axes={0: "batch", 1: "sequence"})
-
-
 class EinsumAttention(nn.Module):
     """Attention with weights (heads, width, size), contracted by Einsum, as JAX programs write it."""
 
@@ -566,5 +388,5 @@ def folded_mobile():
 
 
 NETWORKS = (conv1d, conv3d, autoencoder, resnext, activations, superresolution, unet, shared_head, siamese,
-            shufflenet_v1, senet, lstm_tagger, gru_tagger, bert, gpt, llama, einsum_attention, mixer, option_a,
-            channel_parts, broadcasts, dilated, attention_pool, folded_mobile)
+            shufflenet_v1, senet, einsum_attention, mixer, option_a, channel_parts, broadcasts, dilated, attention_pool,
+            folded_mobile)

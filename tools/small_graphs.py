@@ -1,111 +1,14 @@
-"""Small models written node by node with onnx.helper, for extra_models.py: structure that torch does not export.
+"""Small models written node by node, for export_models.py: structure that torch does not export.
 
-Each function of GRAPHS returns a `Written`: an ONNX model with random weights, and sample inputs with a batch of 3.
+Each function of GRAPHS returns a `Written`: an ONNX model with random weights, and sample inputs.
 """
-
-import dataclasses
 
 import numpy
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 import modelkit
-
-BATCH = 3
-FLOAT = TensorProto.FLOAT
-
-
-@dataclasses.dataclass
-class Written:
-    """A finished ONNX model and sample inputs for it."""
-    model: onnx.ModelProto
-    inputs: dict
-
-
-class Graph:
-    """Collects nodes and initializers; every method returns the name of the value that it made."""
-
-    def __init__(self, prefix=""):
-        self.prefix = prefix
-        self.nodes, self.initializers = [], []
-
-    def node(self, operator, *inputs, outputs=1, domain="", **attributes):
-        """Appends a node; the name (or list of names, where outputs > 1) of what it gives."""
-        name = f"{self.prefix}{operator}_{len(self.nodes)}"
-        names = [name + "_out"] if outputs == 1 else [f"{name}_out{index}" for index in range(outputs)]
-        self.nodes.append(helper.make_node(operator, list(inputs), names, name=name, domain=domain, **attributes))
-        return names[0] if outputs == 1 else names
-
-    def constant(self, array):
-        """Puts an array into a Constant node."""
-        return self.node("Constant", value=numpy_helper.from_array(array))
-
-    def initializer(self, array):
-        """Puts an array among the initializers."""
-        name = f"{self.prefix}weight_{len(self.initializers)}"
-        self.initializers.append(numpy_helper.from_array(array, name))
-        return name
-
-    def conv(self, x, inputs, outputs, kernel=3, groups=1, **attributes):
-        """Appends a convolution with bias."""
-        weight = self.initializer(conv_weight(outputs, inputs // groups, kernel))
-        return self.node("Conv", x, weight, self.initializer(vector(outputs)), group=groups, **attributes)
-
-    def head(self, x, channels, classes=10):
-        """Appends global average pooling, Flatten and Gemm."""
-        pooled = self.node("Flatten", self.node("GlobalAveragePool", x))
-        return self.node("Gemm", pooled, self.initializer(matrix(classes, channels, axis=1)),
-                         self.initializer(vector(classes)), transB=1)
-
-    def finish(self, inputs, output, shape, samples, functions=()):
-        """Makes the model: `inputs` are (name, type, shape), `output` the value to give out as "logits"."""
-        nodes = self.nodes + [helper.make_node("Identity", [output], ["logits"], name=f"{self.prefix}logits")]
-        graph = helper.make_graph(nodes, "main", [helper.make_tensor_value_info(*value) for value in inputs],
-                                  [helper.make_tensor_value_info("logits", FLOAT, shape)], self.initializers)
-        opsets = [helper.make_opsetid("", modelkit.DEFAULT_OPSET)]
-        if functions:
-            opsets.append(helper.make_opsetid(functions[0].domain, 1))
-        model = helper.make_model(graph, opset_imports=opsets, functions=list(functions), producer_name="extra_models")
-        model.ir_version = 8
-        return Written(model, samples)
-
-    def finish_image(self, output, classes=10, channels=3, size=16, **keywords):
-        """`finish` for one image input and a row of logits an image."""
-        return self.finish([("image", FLOAT, ["batch", channels, size, size])], output, ["batch", classes],
-                           {"image": normal(BATCH, channels, size, size)}, **keywords)
-
-
-def normal(*shape, scale=1.0):
-    """Normal random float32 values."""
-    return (numpy.random.standard_normal(shape) * scale).astype(numpy.float32)
-
-
-def vector(size):
-    """A bias."""
-    return normal(size, scale=0.1)
-
-
-def matrix(rows, columns, axis=0):
-    """A matrix whose `axis` is contracted, scaled to keep the signal's variance."""
-    return normal(rows, columns, scale=(rows, columns)[axis] ** -0.5)
-
-
-def conv_weight(outputs, inputs, kernel):
-    """A convolution's weight, He scale; `kernel` is a side or a pair."""
-    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
-    return normal(outputs, inputs, *sides, scale=(2 / (inputs * sides[0] * sides[1])) ** 0.5)
-
-
-def shape_of(*values):
-    """Int64 values, for shapes and axes."""
-    return numpy.array(values, dtype=numpy.int64)
-
-
-def batch_norm_vectors(graph, channels):
-    """Scale, bias, mean and variance as initializers."""
-    return [graph.initializer(array.astype(numpy.float32)) for array in (
-        numpy.random.uniform(0.5, 1.5, channels), numpy.random.normal(0, 0.1, channels),
-        numpy.random.normal(0, 0.3, channels), numpy.random.uniform(0.5, 1.5, channels))]
+from graphkit import BATCH, FLOAT, Graph, batch_norm_vectors, conv_weight, matrix, normal, shape_of, vector
 
 
 def keras_nhwc():
@@ -130,8 +33,9 @@ def keras_nhwc():
     x = convolution(x, 12, 20, strides=[2, 2])
     x = graph.node("Flatten", x, axis=1)
     x = graph.node("Relu", dense(x, 4 * 4 * 20, 24))
-    return graph.finish([("image", FLOAT, ["batch", 16, 16, 3])], graph.node("Softmax", dense(x, 24, 10), axis=-1),
-                        ["batch", 10], {"image": normal(BATCH, 16, 16, 3)})
+    probabilities = graph.node("Softmax", dense(x, 24, 10), axis=-1)
+    return graph.finish([("image", FLOAT, ["batch", 16, 16, 3])], {"probabilities": (probabilities, FLOAT, ["batch", 10])},
+                        {"image": normal(BATCH, 16, 16, 3)})
 
 
 def keras_reshape():
@@ -266,7 +170,8 @@ def gemm_forms():
                    graph.initializer(normal(1, 24, scale=0.1)))
     x = graph.node("Gemm", graph.node("Relu", x), graph.initializer(matrix(24, 10)),
                    graph.initializer(numpy.float32(0.3).reshape(())), beta=0.5)
-    return graph.finish([("features", FLOAT, [12, "batch"])], x, ["batch", 10], {"features": normal(12, BATCH)})
+    return graph.finish([("features", FLOAT, [12, "batch"])], {"logits": (x, FLOAT, ["batch", 10])},
+                        {"features": normal(12, BATCH)})
 
 
 def left_constant():
@@ -280,41 +185,9 @@ def left_constant():
     x = graph.node("ReduceMean", graph.node("Add", x, mixed), axes=[1], keepdims=0)
     x = graph.node("Gemm", graph.initializer(matrix(10, 16, axis=1)), x, graph.initializer(normal(10, 1, scale=0.1)),
                    transB=1)
-    return graph.finish([("tokens", FLOAT, ["batch", 12, 8])], graph.node("Transpose", x, perm=[1, 0]), ["batch", 10],
+    logits = graph.node("Transpose", x, perm=[1, 0])
+    return graph.finish([("tokens", FLOAT, ["batch", 12, 8])], {"logits": (logits, FLOAT, ["batch", 10])},
                         {"tokens": normal(BATCH, 12, 8)})
-
-
-def float16():
-    """Float16 weights and activations between Casts."""
-    graph = Graph()
-    x = graph.node("Cast", "image", to=TensorProto.FLOAT16)
-    channels = 3
-    for outputs in (8, 12):
-        weight = graph.initializer(conv_weight(outputs, channels, 3).astype(numpy.float16))
-        bias = graph.initializer(vector(outputs).astype(numpy.float16))
-        x = graph.node("Relu", graph.node("Conv", x, weight, bias, pads=[1, 1, 1, 1]))
-        channels = outputs
-    return graph.finish_image(graph.head(graph.node("Cast", x, to=FLOAT), 12))
-
-
-def quantised():
-    """Int8 weights behind DequantizeLinear, one scale a channel and one scale a tensor."""
-    graph = Graph()
-
-    def weight(shape, per_channel):
-        values = numpy.random.randint(-127, 128, shape).astype(numpy.int8)
-        scale = (2 / numpy.prod(shape[1:])) ** 0.5 / 73
-        if per_channel:
-            scales = graph.initializer((scale * numpy.random.uniform(0.5, 1.5, shape[0])).astype(numpy.float32))
-            zeros = graph.initializer(numpy.zeros(shape[0], dtype=numpy.int8))
-            return graph.node("DequantizeLinear", graph.initializer(values), scales, zeros, axis=0)
-        return graph.node("DequantizeLinear", graph.initializer(values),
-                          graph.initializer(numpy.float32(scale).reshape(())))
-
-    x = graph.node("Conv", "image", weight((12, 3, 3, 3), True), graph.initializer(vector(12)), pads=[1, 1, 1, 1])
-    x = graph.node("Conv", graph.node("Relu", x), weight((16, 12, 3, 3), False), graph.initializer(vector(16)),
-                   pads=[1, 1, 1, 1])
-    return graph.finish_image(graph.head(graph.node("Relu", x), 16))
 
 
 def small_sums():
@@ -331,4 +204,4 @@ def small_sums():
 
 
 GRAPHS = (keras_nhwc, keras_reshape, identity_weights, shared_weights, subgraphs, local_functions, auto_pad,
-          asymmetric_pads, gemm_forms, left_constant, float16, quantised, small_sums)
+          asymmetric_pads, gemm_forms, left_constant, small_sums)

@@ -1,0 +1,117 @@
+"""The columns of docs/coverage.md: what is asked of every model, as data.
+
+A family is a list of the command's arguments, or, where these cannot say it, the steps of a recipe. In both `{}` stands for
+the layers: all of them, or, in networks so large that a child of all layers would not fit into memory, a few. `{0}`, `{1}`
+... are single layers, spread over the network. A family whose options a build does not have is left out.
+"""
+
+import dataclasses
+import json
+import re
+
+CONVOLUTIONS = {"Conv", "ConvTranspose", "FusedConv", "QLinearConv", "ConvInteger"}
+
+# Erf and Pow stand for the forms of GELU that exporters decompose.
+ACTIVATIONS = {"Relu", "LeakyRelu", "PRelu", "Clip", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh",
+               "Softplus", "Softsign", "Mish", "Gelu", "FastGelu", "BiasGelu", "QuickGelu", "Swish", "Erf", "ThresholdedRelu"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A column: its name, what it asks for, the command's arguments or a recipe's steps, and which models it is for."""
+    name: str
+    about: str
+    arguments: tuple = ()
+    steps: tuple = ()
+    needs: frozenset = frozenset()
+
+    @property
+    def text(self):
+        """The arguments as one writes them in a shell, or the recipe as JSON, which YAML readers take."""
+        if self.steps:
+            return self.recipe(["*"], ())
+        return " ".join(f"'{argument}'" if "*" in argument else argument for argument in self.write(None, ["*"], ()))
+
+    def applies(self, operators):
+        """Whether a model of these operators (None: unknown) has what the family changes."""
+        return operators is None or not self.needs or not self.needs.isdisjoint(operators)
+
+    @property
+    def picks(self):
+        """Whether it names single layers."""
+        return any(re.search(r"\{\d+\}", str(value)) for step in self.steps for value in step.values())
+
+    def write(self, path, layers, single):
+        """The command's arguments; a recipe is written to `path`."""
+        if self.steps:
+            path.write_text(self.recipe(layers, single), encoding="utf-8")
+            return ["--recipe", str(path)]
+        arguments = []
+        for option, value in zip(self.arguments[::2], self.arguments[1::2]):
+            for layer in layers if "{}" in value else [""]:
+                arguments += [option, value.replace("{}", layer)]
+        return arguments
+
+    def recipe(self, layers, single):
+        """The steps as JSON, one for each layer where a step is for all of them."""
+        steps = []
+        for step in self.steps:
+            kind, selector = next(iter(step.items()))
+            if single:
+                selector = re.sub(r"\{(\d+)\}", lambda found: single[int(found[1]) % len(single)], selector)
+            steps += [{**step, kind: selector.replace("{}", layer)} for layer in (layers if "{}" in selector else [""])]
+        return json.dumps({"steps": steps}, ensure_ascii=False)
+
+
+def family(name, about, *arguments, steps=(), needs=()):
+    """A column."""
+    return Family(name, about, arguments, tuple(steps), frozenset(needs))
+
+
+def deepen(name, about, *arguments, needs=()):
+    """A column of layers that become two."""
+    return family(f"deepen {name}", about, "--deepen", "{}", *arguments, needs=needs)
+
+
+def subnet(kind, about):
+    """A column of small networks in the places of layers."""
+    return family(kind, about, "--subnet", "{}=" + kind)
+
+
+FAMILIES = (
+    family("widen", "half as many channels again: copies that share their readers' weights", "--widen", "{}=x1.5"),
+    family("widen zero", "random channels that are read with zeros", "--widen", "{}=x1.5", "--widen-method", "zero"),
+    family("widen zero producer", "channels that are made with zeros and read at random",
+           "--widen", "{}=x1.5", "--widen-method", "zero", "--widen-side", "producer"),
+    family("widen opposed", "random pairs of channels that cancel", "--widen", "{}=x1.5", "--widen-method", "opposed"),
+    deepen("closed-form", "every layer becomes two: an orthogonal factor of it, and the rest"),
+    deepen("general", "the same, factored by least squares", "--deepen-method", "general"),
+    deepen("practical", "the same, with taps taken away until it fits", "--deepen-method", "practical"),
+    deepen("identity", "an identity layer behind every layer", "--deepen-method", "identity"),
+    deepen("zero-residual", "two layers beside every layer that add zero", "--deepen-method", "zero-residual"),
+    deepen("mirror", "a pair of activations between the halves that undo each other", "--deepen-activation", "mirror"),
+    deepen("with norm", "a batch norm between the halves that starts as the identity", "--deepen-norm", "identity"),
+    family("deepen blocks", "a block behind every block, the identity at first", "--deepen", "blocks:*"),
+    family("kernel", "kernels two taps larger along every axis", "--kernel", "{}=+2", needs=CONVOLUTIONS),
+    family("kernel 3x5", "kernels of two axes with sizes of their own", "--kernel", "{}=3x5", needs=CONVOLUTIONS),
+    family("activation", "a trainable share of the identity in every activation", "--activation", "{}", needs=ACTIVATIONS),
+    family("activation plain", "the same, and back", needs=ACTIVATIONS,
+           steps=({"activation": "{}", "to": "parametric"}, {"activation": "{}", "to": "plain"})),
+    subnet("sequential", "a chain of layers in every layer's place"),
+    subnet("stacked", "chains side by side in every layer's place"),
+    family("module", "a module of layers in every layer's place", steps=({"subnet": "{}", "kind": "module", "module": "(3x3, 1x1) | 1x1"},)),
+    subnet("residual", "a residual block, or a split skip"),
+    subnet("skip-add", "a mixture with an earlier value"),
+    subnet("skip-concat", "a concatenation with an earlier value"),
+    subnet("replicate-add", "copies of every layer, added"),
+    subnet("replicate-concat", "copies of every layer, concatenated"),
+    subnet("split-add", "identities behind every layer, added"),
+    subnet("split-concat", "identities behind every layer, concatenated"),
+    subnet("squeeze-excite", "factors for the channels of every layer, 1 at first"),
+    family("together", "three morphs of every layer in one run", "--widen", "{}=x1.5", "--deepen", "{}", "--kernel", "{}=+2"),
+    family("ten steps", "ten morphs in a row on layers here and there", steps=(
+        {"widen": "{0}", "size": "x1.5"}, {"deepen": "{1}"}, {"kernel": "{2}", "size": "+2"}, {"activation": "*"},
+        {"widen": "{3}", "size": "+8", "method": "zero"}, {"deepen": "{4}", "method": "identity"},
+        {"widen": "{5}", "size": "x1.5", "method": "opposed"}, {"kernel": "{6}", "size": "+2"},
+        {"deepen": "{7}", "count": 2}, {"widen": "{0}", "size": "x1.25"})),
+)

@@ -35,7 +35,6 @@ public class SelectorTests
     [Theory]
     [InlineData("")]
     [InlineData("layers:")]
-    [InlineData("blocks:*")]
     public void NoSelector(string text) => Assert.Throws<UsageException>(() => Selector.Parse(text));
 
     [Theory]

@@ -51,7 +51,8 @@ public sealed class CertificateTests : IDisposable
                 continue;
             // A value that the certificate does not list is what it was.
             Dictionary<int, JsonElement> axes = relations.GetValueOrDefault(name) ?? [];
-            int[][] sources = [.. before.Shape.Select((size, axis) => axes.TryGetValue(axis, out JsonElement map) ? Sources(map, size) : [.. Enumerable.Range(0, size)])];
+            (int Source, double Weight)[][][] sources = [.. before.Shape.Select((size, axis) => axes.TryGetValue(axis, out JsonElement map)
+                ? Sources(map, size) : [.. Enumerable.Range(0, size).Select(c => ((int, double)[])[(c, 1)])])];
             Assert.Equal(sources.Select(s => s.Length), after.Shape);
             Compare(name, before, after, sources);
             compared++;
@@ -60,45 +61,52 @@ public sealed class CertificateTests : IDisposable
         Assert.True(compared >= relations.Count && relations.Count > 20, $"{compared} values compared, {relations.Count} relations");
     }
 
-    // Runs of [source, count], one source for each channel of the child.
-    private static int[] Sources(JsonElement axis, int parentSize)
+    // The terms of each channel of the child, from runs of [source, count], [source, count, weight] and {count, terms}.
+    private static (int Source, double Weight)[][] Sources(JsonElement axis, int parentSize)
     {
-        int[] sources = [.. axis.GetProperty("sources").EnumerateArray().SelectMany(run => Enumerable.Range(run[0].GetInt32(), run[1].GetInt32()))];
+        (int Source, double Weight)[][] sources = [.. axis.GetProperty("sources").EnumerateArray().SelectMany(Run)];
         Assert.Equal(parentSize, axis.GetProperty("parentSize").GetInt32());
         Assert.Equal(sources.Length, axis.GetProperty("childSize").GetInt32());
-        // No channel of the parent is lost. The relation's name says whether the child only copies channels, only adds some of
-        // its own, or has copies of either kind.
-        Assert.Subset(sources.ToHashSet(), Enumerable.Range(0, parentSize).ToHashSet());
-        string relation = sources.All(s => s < parentSize) ? "embed" : sources.Distinct().Count() == sources.Length ? "project" : "embed and project";
+        // No channel of the parent is lost. The relation's name says whether the child has channels of its own, each once, or
+        // both copies and such channels.
+        int[] picks = [.. sources.Where(s => s.Length == 1).Select(s => s[0].Source)];
+        Assert.Subset(picks.ToHashSet(), Enumerable.Range(0, parentSize).ToHashSet());
+        string relation = picks.All(s => s < parentSize) ? "embed" : picks.Distinct().Count() == sources.Length ? "project" : "embed and project";
         Assert.Equal(relation, axis.GetProperty("relation").GetString());
         return sources;
     }
 
-    // child[c₀, c₁, …] = parent[sources₀[c₀], sources₁[c₁], …] where all of them are the parent's; equal sources elsewhere are
-    // equal channels of the child.
-    private static void Compare(string name, Value parent, Value child, int[][] sources)
+    private static IEnumerable<(int, double)[]> Run(JsonElement run)
+    {
+        if (run.ValueKind == JsonValueKind.Object)
+            return Enumerable.Repeat<(int, double)[]>([.. run.GetProperty("terms").EnumerateArray().Select(t => (t[0].GetInt32(), t[1].GetDouble()))], run.GetProperty("count").GetInt32());
+        int first = run[0].GetInt32();
+        double weight = run.GetArrayLength() > 2 ? run[2].GetDouble() : 1;
+        return Enumerable.Range(0, run[1].GetInt32()).Select(i => first < 0 ? ((int, double)[])[] : [(first + i, weight)]);
+    }
+
+    // child[c₀, c₁, …] = Σ weights × parent[s₀, s₁, …] over the terms of every axis where all of them are the parent's; equal sources
+    // elsewhere are equal channels of the child.
+    private static void Compare(string name, Value parent, Value child, (int Source, double Weight)[][][] sources)
     {
         double scale = parent.Elements.Concat(child.Elements).Max(x => (double)MathF.Abs(x));
-        var own = new Dictionary<string, float>();
+        var own = new Dictionary<string, double>();
         var index = new int[child.Shape.Length];
         for (int i = 0; i < child.Elements.Length; i++)
         {
-            int[] source = [.. index.Select((c, axis) => sources[axis][c])];
-            float expected;
-            if (source.Select((s, axis) => s < parent.Shape[axis]).All(inside => inside))
-            {
-                int at = 0;
-                for (int axis = 0; axis < source.Length; axis++)
-                    at = at * parent.Shape[axis] + source[axis];
-                expected = parent.Elements[at];
-            }
-            else if (!own.TryGetValue(string.Join(',', source), out expected))
-            {
-                own.Add(string.Join(',', source), expected = child.Elements[i]);
-            }
+            var terms = new List<(int At, double Weight, bool Own, string Source)> { (0, 1, false, "") };
+            for (int axis = 0; axis < index.Length; axis++)
+                terms = [.. from term in terms
+                    from next in sources[axis][index[axis]]
+                    select (term.At * parent.Shape[axis] + next.Source, term.Weight * next.Weight, term.Own || next.Source >= parent.Shape[axis], $"{term.Source},{next.Source}")];
+            double expected;
+            if (!terms.Any(t => t.Own))
+                expected = terms.Sum(t => t.Weight * parent.Elements[t.At]);
+            else if (!own.TryGetValue(Assert.Single(terms).Source, out expected))
+                own.Add(terms[0].Source, expected = child.Elements[i]);
 
             if (!(Math.Abs(child.Elements[i] - expected) <= Tolerance * scale))
-                Assert.Fail($"'{name}' at {string.Join(',', index)} is {child.Elements[i]}, and its source {string.Join(',', source)} is {expected}");
+                Assert.Fail($"'{name}' at {string.Join(',', index)} is {child.Elements[i]}, expected {expected}");
             for (int axis = index.Length - 1; axis >= 0 && ++index[axis] == child.Shape[axis]; axis--)
                 index[axis] = 0;
         }

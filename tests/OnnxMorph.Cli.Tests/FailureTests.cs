@@ -48,7 +48,6 @@ public sealed class FailureTests : IDisposable
         ["count of zero"] = new(Usage, "1 to 100", "morph", "{model}", "-o", "{out}", "--deepen", "*=0"),
         ["count too large"] = new(Usage, "1 to 100", "morph", "{model}", "-o", "{out}", "--deepen", "*=101"),
         ["count is no number"] = new(Usage, "not a count", "morph", "{model}", "-o", "{out}", "--deepen", "*=x2"),
-        ["blocks are no layers"] = new(Usage, "blocks:", "morph", "{model}", "-o", "{out}", "--widen", "blocks:*=x2"),
 
         ["selector fits nothing"] = new(Refused, "stem", "morph", "{model}", "-o", "{out}", "--widen", "stem=x2"),
         ["only the second selector fits nothing"] = new(Refused, "stem", "morph", "{model}", "-o", "{out}", "--widen", "*=x2", "--deepen", "stem"),

@@ -1,5 +1,6 @@
 using System.Numerics;
 using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace OnnxMorph.Kernels;
@@ -68,6 +69,7 @@ public static class FloatConversion
         return values;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void WidenSingles(ReadOnlySpan<float> elements, Span<double> values)
     {
         ref float source = ref MemoryMarshal.GetReference(elements);
@@ -95,6 +97,7 @@ public static class FloatConversion
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void WidenBFloat16(ReadOnlySpan<ushort> elements, Span<double> values)
     {
         ref ushort source = ref MemoryMarshal.GetReference(elements);
@@ -127,6 +130,7 @@ public static class FloatConversion
     }
 
     /// <summary>weight · elements, each computed in float64 and rounded once.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static void Scale(ReadOnlySpan<float> elements, double weight, Span<float> results)
     {
         ref float source = ref MemoryMarshal.GetReference(elements);
@@ -143,6 +147,7 @@ public static class FloatConversion
             results[i] = default(Float32Format).FromDouble(weight * elements[i]);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RoundToFloat32(ReadOnlySpan<double> values, Span<float> elements)
     {
         ref double source = ref MemoryMarshal.GetReference(values);
@@ -160,6 +165,7 @@ public static class FloatConversion
         return Vector.ConditionalSelect(Vector.Equals(rounded, rounded), rounded, new Vector<float>(BitConverter.UInt32BitsToSingle(0x7FC0_0000)));
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RoundToBFloat16(ReadOnlySpan<double> values, Span<ushort> elements)
     {
         ref double source = ref MemoryMarshal.GetReference(values);
@@ -183,6 +189,7 @@ public static class FloatConversion
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RoundToFloat16(ReadOnlySpan<double> values, Span<ushort> elements)
     {
         Span<float> odd = stackalloc float[256];

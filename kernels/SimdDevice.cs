@@ -56,6 +56,7 @@ internal sealed class SimdDevice : KernelDevice
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PickRow<T>(MapWindow window, Term term, ReadOnlySpan<byte> sourceBytes, Span<byte> targetBytes)
         where T : unmanaged
     {
@@ -85,6 +86,7 @@ internal sealed class SimdDevice : KernelDevice
         target[(written - window.ColumnStart)..].Clear();
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PickEntries<T>(MapWindow window, ColumnEntries entries, ReadOnlySpan<T> source, Span<T> target)
         where T : unmanaged
     {
@@ -109,6 +111,7 @@ internal sealed class SimdDevice : KernelDevice
     /// The elements of a source row that the entries name. Not checked one by one: the map checked every source against
     /// its axis, and the window found its source columns as the range of the same entries.
     /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Gather<T>(ReadOnlySpan<T> source, int shift, ReadOnlySpan<int> sources, Span<T> target)
         where T : unmanaged
     {
@@ -139,9 +142,26 @@ internal sealed class SimdDevice : KernelDevice
         double[] values = ArrayPool<double>.Shared.Rent(tileLength);
         T[] gathered = ArrayPool<T>.Shared.Rent(tileLength);
         int width = window.ColumnEnd - window.ColumnStart;
+        int sourceWidth = window.SourceColumnEnd - window.SourceColumnStart;
+        T[] summed = ArrayPool<T>.Shared.Rent(window.Map.CopiesColumns ? sourceWidth : 0);
         for (int row = 0; row < window.Rows.Count; row++)
         {
             Span<T> target = output.Slice(row * width, width);
+            if (window.Map.CopiesColumns)
+            {
+                Span<T> whole = summed.AsSpan(0, sourceWidth);
+                for (int start = 0; start < sourceWidth; start += tileLength)
+                {
+                    Span<T> part = whole.Slice(start, Math.Min(tileLength, sourceWidth - start));
+                    Span<double> tile = sums.AsSpan(0, part.Length);
+                    SumSource<T, TFormat>(window, row, start, source, tile, values);
+                    FloatConversion.Round(window.Map.Format, tile, MemoryMarshal.AsBytes(part));
+                }
+
+                PickRow<T>(window, default, MemoryMarshal.AsBytes(whole), MemoryMarshal.AsBytes(target));
+                continue;
+            }
+
             if (typeof(T) == typeof(float) && TryScaleSingles(
                 window, row, MemoryMarshal.Cast<byte, float>(sourceBytes), MemoryMarshal.Cast<T, float>(target)))
                 continue;
@@ -157,6 +177,7 @@ internal sealed class SimdDevice : KernelDevice
         ArrayPool<double>.Shared.Return(sums);
         ArrayPool<double>.Shared.Return(values);
         ArrayPool<T>.Shared.Return(gathered);
+        ArrayPool<T>.Shared.Return(summed);
     }
 
     /// <summary>The most common scaling, one term an element in blocks, in one pass; the operations are those of the general way.</summary>
@@ -182,6 +203,31 @@ internal sealed class SimdDevice : KernelDevice
         return true;
     }
 
+    /// <summary>Sums the terms of a row over the source columns from <paramref name="start"/> on, before columns are copied.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void SumSource<T, TFormat>(
+        MapWindow window, int row, int start, ReadOnlySpan<T> source, Span<double> sums, Span<double> values)
+        where T : unmanaged
+        where TFormat : struct, IFloatFormat<T>
+    {
+        TensorMap map = window.Map;
+        int sourceWidth = window.SourceColumnEnd - window.SourceColumnStart;
+        if (window.Rows.Starts[row] == window.Rows.Starts[row + 1])
+            sums.Clear();
+        for (int r = window.Rows.Starts[row]; r < window.Rows.Starts[row + 1]; r++)
+        {
+            Term term = window.Rows.Terms[r];
+            ReadOnlySpan<double> elements = term.Source >= 0
+                ? FloatConversion.Widen<T, TFormat>(map.Format, source.Slice((int)term.Source * sourceWidth + start, sums.Length), values)
+                : Fresh<T, TFormat>(map, term.Position * map.ExtendedRowLength + window.SourceColumnStart + start, values[..sums.Length]);
+            if (r == window.Rows.Starts[row])
+                VectorSums.Multiply(elements, term.Weight, sums);
+            else
+                VectorSums.MultiplyAdd(elements, term.Weight, sums);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void SumTile<T, TFormat>(
         MapWindow window, int row, int columnStart, ReadOnlySpan<T> source, Span<double> sums, Span<double> values, Span<T> gathered)
         where T : unmanaged
@@ -223,6 +269,7 @@ internal sealed class SimdDevice : KernelDevice
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddEntries<T, TFormat>(
         MapWindow window, ColumnEntries entries, Term row, int columnStart,
         ReadOnlySpan<T> source, Span<double> sums, Span<double> values, Span<T> gathered, bool assign)

@@ -63,6 +63,8 @@ public sealed class TensorMap
         RowCount = _leading.Aggregate(1L, (product, axis) => checked(product * axis.Size));
         Columns = TermTable.Expand(axes.AsSpan(split, runStart - split), 0, (int)outputs);
         Layers = ColumnLayer.Split(Columns, Run, _leading.Any(a => a.Terms is { FreshSize: > 0 }), IsPick);
+        CopiesColumns = !IsPick && ExtendedRowLength == SourceRowLength
+            && Layers is [{ Segments.Length: > 1 } only] && Array.TrueForAll(only.Segments, s => s.Weight == 1);
 
         bool FitsRow(int end, long length, long tableSize) =>
             end == axes.Length || (length * format.Size() <= RowLimit && tableSize <= TableLimit);
@@ -92,6 +94,9 @@ public sealed class TensorMap
         && (RowLength == 0 || (Layers is [{ Segments: [{ Target: 0, Source: 0 } only] }] && only.Length == RowLength));
 
     internal bool HasFresh { get; }
+
+    /// <summary>Whether columns are copies, in several pieces, of a source row's: rows are then summed once for all copies.</summary>
+    internal bool CopiesColumns { get; }
 
     internal long ExtendedRowLength { get; }
 

@@ -1,15 +1,17 @@
 using System.Numerics;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace OnnxMorph.Kernels;
 
 /// <summary>
 /// Sums of products over spans. Multiplied and added, never fused: accelerators and older processors must give the same
-/// bits.
+/// bits. The kernels' loops are compiled at once: a run is over before the runtime would find them worth optimising.
 /// </summary>
 internal static class VectorSums
 {
     /// <summary>products = weight · elements.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Multiply(ReadOnlySpan<double> elements, double weight, Span<double> products)
     {
         ref double source = ref MemoryMarshal.GetReference(elements);
@@ -23,6 +25,7 @@ internal static class VectorSums
     }
 
     /// <summary>sums += weight · elements.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void MultiplyAdd(ReadOnlySpan<double> elements, double weight, Span<double> sums)
     {
         ref double source = ref MemoryMarshal.GetReference(elements);
@@ -40,6 +43,7 @@ internal static class VectorSums
     }
 
     /// <summary>sums += (weight · weights) · elements, or = where <paramref name="assign"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void MultiplyAdd(
         ReadOnlySpan<double> elements, ReadOnlySpan<double> weights, double weight, Span<double> sums, bool assign)
     {

@@ -89,7 +89,7 @@ public sealed class KernelPass(Selector selector, SizeRequest size)
     /// The explicit pads of a convolution, begins before ends; null with the reason where auto_pad depends on sizes that
     /// callers choose.
     /// </summary>
-    private static long[]? Pads(NodeAxes axes, LinearLayer layer, long[] kernel, long[] strides, long[] dilations, out string? why)
+    internal static long[]? Pads(NodeAxes axes, LinearLayer layer, long[] kernel, long[] strides, long[] dilations, out string? why)
     {
         why = null;
         int spatial = layer.SpatialAxes;

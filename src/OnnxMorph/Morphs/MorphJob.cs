@@ -144,6 +144,7 @@ public sealed class MorphJob
         StoredWeight => TensorOrigin.Exact,
         MappedWeight m => Origin(m.Source) == TensorOrigin.Fresh ? TensorOrigin.Fresh : TensorOrigin.Mapped,
         RotatedWeight r => Origin(r.Source) == TensorOrigin.Fresh ? TensorOrigin.Fresh : TensorOrigin.Mapped,
+        SummedWeight s when s.Terms.Any(term => Origin(term.Weight) != TensorOrigin.Fresh) => TensorOrigin.Mapped,
         _ => TensorOrigin.Fresh,
     };
 }

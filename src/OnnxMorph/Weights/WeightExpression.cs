@@ -160,3 +160,21 @@ public sealed class RotatedWeight(WeightExpression source, int axis, int groups,
 /// it and "same" padding is the identity.
 /// </summary>
 public sealed class DiracWeight(ElementType type, ImmutableArray<long> shape) : WeightExpression(type, shape);
+
+/// <summary>Σ factor × tensor over tensors of one type and shape, summed in float64 in their order and rounded once.</summary>
+public sealed class SummedWeight : WeightExpression
+{
+    /// <summary>The sum of <paramref name="terms"/>, at least one.</summary>
+    /// <exception cref="ArgumentException">The terms differ in type or shape.</exception>
+    public SummedWeight(ImmutableArray<(double Factor, WeightExpression Weight)> terms)
+        : base(terms[0].Weight.Type, terms[0].Weight.Shape)
+    {
+        foreach ((_, WeightExpression weight) in terms)
+            if (weight.Type != Type || !weight.Shape.SequenceEqual(Shape))
+                throw new ArgumentException($"A sum of [{string.Join(", ", Shape)}] {Type} and [{string.Join(", ", weight.Shape)}] {weight.Type}.", nameof(terms));
+        Terms = terms;
+    }
+
+    /// <summary>What is summed.</summary>
+    public ImmutableArray<(double Factor, WeightExpression Weight)> Terms { get; }
+}

@@ -56,6 +56,7 @@ internal sealed class DoubleModel
         DiracWeight dirac => new DiracWeight(ElementType.Float64, dirac.Shape),
         MappedWeight mapped => Widen(mapped.Source).Map(mapped.Maps, mapped.Fill),
         RotatedWeight rotated => new RotatedWeight(Widen(rotated.Source), rotated.Axis, rotated.Groups, rotated.Seed, rotated.Transpose),
+        SummedWeight summed => new SummedWeight([.. summed.Terms.Select(term => (term.Factor, Widen(term.Weight)))]),
         _ => throw new ArgumentException(weight.GetType().Name),
     };
 

@@ -30,8 +30,6 @@ public class SubnetModuleTests
         Fits(Image((net, x) => net.Conv(x, 4, 5, kernel: 2, name: "a", attributes: new { auto_pad = "SAME_UPPER" })), options);
         Fits(Image((net, x) => net.Conv(x, 4, 5, name: "a", dimensions: 1), 1), options);
         Fits(Image((net, x) => net.Conv(x, 4, 5, name: "a", dimensions: 3), 3), options);
-        if (kind == SubnetKind.ReplicateConcat)
-            return;
         Fits(Image((net, x) => net.Conv(x, 4, 6, group: 2, name: "a")), options);
         Fits(Image((net, x) => net.Conv(x, 4, 8, group: 4, name: "a")), options);
         Fits(Image((net, x) => net.Conv(x, 4, 4, group: 4, name: "a", attributes: new { strides = new[] { 2, 1 }, pads = new[] { 1, 2, 1, 0 } })), options);
@@ -42,7 +40,7 @@ public class SubnetModuleTests
     public void TransposedConvolutions(SubnetKind kind, int branches, int length)
     {
         SubnetOptions options = new(kind) { Branches = branches, Length = length };
-        foreach (int group in kind == SubnetKind.ReplicateConcat ? new[] { 1 } : [1, 2, 4])
+        foreach (int group in new[] { 1, 2, 4 })
             Fits(Image((net, x) => net.Op("ConvTranspose", [x, net.Weight([4, group == 4 ? 1 : 3, 3, 2]), net.Weight([group == 4 ? 4 : 3 * group])],
                 new { group, strides = new[] { 2, 1 }, output_padding = new[] { 1, 0 }, pads = new[] { 1, 0, 0, 1 } }, "a")), options);
     }
@@ -101,6 +99,9 @@ public class SubnetModuleTests
     [InlineData("layer | id", 1)]
     [InlineData("3x3 | (1x1, 1x1) | id", 2)]
     [InlineData("(3x3 | id), (1 | id)", 2)]
+    [InlineData("layer, (id | 1)", 2)]
+    [InlineData("(1 | id), (id | (id, layer | id))", 1, "parentheses")]
+    [InlineData("(1 | id), (id | ((id, layer) | id))", 1)]
     [InlineData("id, 5x5 | id", 1, "parentheses")]
     [InlineData("(id, (3x3 | (1:6, 1) | id)), id", 2)]
     public void PathsWithoutLayers(string module, int dimensions, string? wrong = null)

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Operators;
@@ -31,6 +32,12 @@ internal sealed record LayerSite(NodeAxes Axes, LinearLayer Layer, LayerForm For
 
     /// <summary>The axes of the constant.</summary>
     public WeightLayout? Layout { get; private init; }
+
+    /// <summary>Taps of its weight along each spatial axis, before anything is changed.</summary>
+    public ImmutableArray<long> Kernel { get; private init; } = [];
+
+    /// <summary>Numbers in its weight, before anything is changed.</summary>
+    public long Parameters { get; private init; }
 
     /// <summary>The layer as a site.</summary>
     /// <exception cref="SubnetRefusedException">No subnet can be put at it.</exception>
@@ -73,6 +80,7 @@ internal sealed record LayerSite(NodeAxes Axes, LinearLayer Layer, LayerForm For
                     Transposes = transposes,
                     Layout = new WeightLayout(order[outAxis], order[inAxis], [.. order.Skip(2)], Form.Groups, !Layer.Transposed),
                 };
+                found = found with { Kernel = [.. found.Layout!.Spatial.Select(axis => constant.Shape[axis])], Parameters = constant.Count };
                 return found with { Pads = found.FindPads() };
             }
 
@@ -107,9 +115,8 @@ internal sealed record LayerSite(NodeAxes Axes, LinearLayer Layer, LayerForm For
         if (spatial == 0)
             return KernelPads.None(0) with { Displaced = Axes.Int("transA", 0) == 0 ? null : "it transposes its input" };
         long[] ones = [.. Enumerable.Repeat(1L, spatial)];
-        long[] kernel = [.. Layout!.Spatial.Select(axis => Weight!.Shape[axis])];
         long[] dilations = Axes.IntList("dilations") ?? ones, strides = Axes.IntList("strides") ?? ones;
-        long[]? pads = KernelPass.Pads(Axes, Layer, kernel, strides, dilations, out string? unknown);
+        long[]? pads = KernelPass.Pads(Axes, Layer, [.. Kernel], strides, dilations, out string? unknown);
         string? displaced = Layer.Transposed || strides.Any(s => s != 1) ? KernelPads.OtherPositions : null;
         return new KernelPads([.. pads?[..spatial] ?? []], [.. pads?[spatial..] ?? []], [.. dilations], unknown, displaced);
     }

@@ -64,6 +64,14 @@ internal sealed record LinearOperator(WeightExpression Weight, WeightLayout Layo
     public LinearOperator Rows(long first, long count) =>
         On(Layout.Out, AxisMap.Pick((int)Outputs, 0, [.. Enumerable.Range((int)first, (int)count)]));
 
+    /// <summary>The map of some groups: theirs alone of the inputs and outputs.</summary>
+    public LinearOperator SomeGroups(int first, int count)
+    {
+        int axis = Layout.GroupsOnOut ? Layout.Out : Layout.In;
+        int each = (int)(Weight.Shape[axis] / Layout.Groups);
+        return On(axis, AxisMap.Pick((int)Weight.Shape[axis], 0, [.. Enumerable.Range(first * each, count * each)])) with { Layout = Layout with { Groups = count } };
+    }
+
     /// <summary>The same map beside further inputs that it does not read.</summary>
     public LinearOperator WithZeroInputs(long more) => On(Layout.In, AxisMap.ZeroPad((int)Inputs, 0, (int)more));
 

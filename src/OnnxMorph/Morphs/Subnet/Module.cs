@@ -24,6 +24,20 @@ internal sealed record Module(ImmutableArray<ModuleOperator> Operators)
     /// <summary>Numbers of the values that layers make.</summary>
     public IEnumerable<int> Layers => Enumerable.Range(1, Result).Where(value => Producer(value) is ModuleLayer);
 
+    /// <summary>Whether what a value holds goes into the result once and through no layer.</summary>
+    public bool EndsIn(int value)
+    {
+        while (value != Result)
+        {
+            int[] readers = [.. from reader in Enumerable.Range(1, Result) from input in Producer(reader).Inputs where input == value select reader];
+            if (readers is not [var only] || Producer(only) is ModuleLayer)
+                return false;
+            value = only;
+        }
+
+        return true;
+    }
+
     /// <summary>
     /// The module for a place: every layer has a kernel size for each spatial axis, and widths are numbers. Where the module has a size, widths
     /// equal to that of its ends follow the place, and others grow as the result does.

@@ -42,7 +42,7 @@ internal sealed class ModuleFile
             throw file.Wrong($"it has {inputs.Length} inputs and {graph.Output.Count} outputs besides weights, and a module has one of each");
         file._values[inputs[0]] = 0;
         int result = file.Value(graph.Output[0].Name);
-        if (result != file._operators.Count)
+        if (result == 0 || result != file._operators.Count)
             file.Add(new ModuleSum([result]), file._channels[result]);
         return new Module(file._operators.ToImmutable())
         {

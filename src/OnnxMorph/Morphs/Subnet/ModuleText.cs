@@ -34,8 +34,8 @@ internal sealed class ModuleText
         int result = reader.Joined(0);
         if (reader.Peek() is { } rest)
             throw reader.Wrong($"'{rest}' is not expected here");
-        // The result is the last value.
-        if (result != reader._operators.Count)
+        // The result is the last value, and an operator's.
+        if (result == 0 || result != reader._operators.Count)
             reader.Add(new ModuleSum([result]));
         return new Module(reader._operators.ToImmutable());
     }

@@ -20,7 +20,7 @@ internal abstract record ModuleTree
         {
             ModuleOperator producer = module.Producer(value);
             for (int i = 0; i < producer.Inputs.Length; i++)
-                edges.Add((producer.Inputs[i], (value, producer is ModuleConcat ? i : -1), producer is ModuleLayer ? new LayerTree(value) : PassTree.Instance));
+                edges.Add((producer.Inputs[i], (value, producer is ModuleConcat && producer.Inputs.Length > 1 ? i : -1), producer is ModuleLayer ? new LayerTree(value) : PassTree.Instance));
         }
 
         while (ContractOne())

@@ -46,7 +46,7 @@ internal sealed class ModuleWeights
     public static IReadOnlyDictionary<int, WeightedLayer> Of(
         Module module, LinearOperator target, bool main, LayerForm form, bool evenShares, ulong seed)
     {
-        string why = "the module is not made of series and parallel parts, and no layers in it can make up for random weights of the others";
+        string? why = null;
         if (ModuleTree.Of(module) is { } tree)
         {
             try
@@ -61,7 +61,15 @@ internal sealed class ModuleWeights
             }
         }
 
-        return ModuleSolver.Of(module, target, main, form, seed) ?? throw new SubnetRefusedException(why);
+        try
+        {
+            return ModuleSolver.Of(module, target, main, form, seed) ?? throw new SubnetRefusedException(
+                "the module is not made of series and parallel parts, and no layers in it can make up for random weights of the others");
+        }
+        catch (SubnetRefusedException) when (why is not null)
+        {
+            throw new SubnetRefusedException(why);
+        }
     }
 
     private ModuleLayer Layer(LayerTree tree) => (ModuleLayer)_module.Producer(tree.Value);

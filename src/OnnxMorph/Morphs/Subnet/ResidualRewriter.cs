@@ -3,7 +3,6 @@ using OnnxMorph.Axes;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Operators;
-using OnnxMorph.Verification;
 using OnnxMorph.Weights;
 
 namespace OnnxMorph.Morphs.Subnet;
@@ -31,7 +30,7 @@ internal sealed class ResidualRewriter : BehindRewriter
         return sharing => PutBehind(site, sharing, (builder, value) =>
         {
             var layers = module.Layers.ToDictionary(v => v, v => new WeightedLayer(Fresh(builder.Form, v, value), Main: false));
-            string added = new ModuleWriter(builder, module, layers) { Parametric = false }.Write(value, site.Channels);
+            string added = new ModuleWriter(module, layers, site.Channels) { Parametric = false }.Write(builder, value);
             return builder.Add("Add", value, added);
         });
 
@@ -65,7 +64,7 @@ internal sealed class ResidualRewriter : BehindRewriter
             string skip = node.Input[operand];
             var builder = new SubnetBuilder(Graph, Editor, name, form, NetworkActivation.Behind(Graph, node.Output[0]), sharing.Initializers);
             string kept = builder.Add("Mul", skip, builder.Numbers("kept", channels, 0.5));
-            string changed = new ModuleWriter(builder, module, layers).Write(skip, channels);
+            string changed = new ModuleWriter(module, layers, channels).Write(builder, skip);
             node.Input[operand] = builder.Add("Add", kept, changed);
             Editor.InsertBefore(node, builder.Nodes);
             return [.. builder.Nodes, node];

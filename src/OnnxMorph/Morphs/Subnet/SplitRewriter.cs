@@ -25,14 +25,11 @@ internal sealed class SplitRewriter : BehindRewriter
         return sharing => PutBehind(site, sharing, (builder, value) =>
         {
             if (Concatenates)
-                return Concat(builder, value, Sizes(site.Channels));
+                return Concat(builder, value, EvenParts.Of(site.Channels, Branches));
             var layers = ModuleWeights.Of(shares, form.Identity(site.Channels), main: false, form, evenShares: true, seed);
-            return new ModuleWriter(builder, shares, layers).Write(value, site.Channels);
+            return new ModuleWriter(shares, layers, site.Channels).Write(builder, value);
         });
     }
-
-    // As even as they can be.
-    private long[] Sizes(long channels) => [.. Enumerable.Range(0, Branches).Select(b => channels * (b + 1) / Branches - channels * b / Branches)];
 
     private static string Concat(SubnetBuilder builder, string value, long[] sizes)
     {

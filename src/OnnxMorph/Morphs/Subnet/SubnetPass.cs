@@ -117,7 +117,9 @@ public sealed class SubnetPass
         {
             var sharing = new SharingLayers([.. alike.Select(r => r.Site).OfType<LayerSite>()]);
             foreach ((NodeAxes axes, LayerSite? site, Rewrite rewrite) in alike)
-                written.Add((axes.Node, site?.Weight?.Count ?? 0, rewrite(sharing)));
+                written.Add((axes.Node, site?.Parameters ?? 0, rewrite(sharing)));
+            if (sharing.IsReplaced && analysis.ConstantUses.Count(u => u.Constant == sharing.Sites[0].Weight) > sharing.Sites.Count)
+                report.Notes.Add($"Weight '{sharing.Sites[0].Weight!.Name}' is no longer shared: not all that read it were changed in the same way.");
         }
 
         editor.Commit();
@@ -133,7 +135,14 @@ public sealed class SubnetPass
             SubnetKind.Sequential => InPlace(site => CommonModules.Sequential(site, _options.Length)),
             SubnetKind.Stacked => InPlace(site => CommonModules.Stacked(site, _options.Branches, _options.Length)),
             SubnetKind.ReplicateAdd => InPlace(_ => CommonModules.ReplicateAdd(_options.Branches), evenShares: true),
-            SubnetKind.ReplicateConcat => InPlace(_ => CommonModules.ReplicateConcat(_options.Branches)),
+            SubnetKind.ReplicateConcat => new GroupedCopiesRewriter
+            {
+                Analysis = analysis,
+                Editor = editor,
+                Seed = _seed,
+                Branches = _options.Branches,
+                Module = _ => CommonModules.ReplicateConcat(_options.Branches),
+            },
             SubnetKind.Residual => new ResidualRewriter { Analysis = analysis, Editor = editor, Seed = _seed, Module = _module },
             SubnetKind.SkipAdd or SubnetKind.SkipConcat => new SkipRewriter
             {

@@ -146,6 +146,7 @@ public sealed class MorphJob
         MappedWeight m => Origin(m.Source) == TensorOrigin.Fresh ? TensorOrigin.Fresh : TensorOrigin.Mapped,
         ComputedWeight => TensorOrigin.Mapped,
         RotatedWeight r => Origin(r.Source) == TensorOrigin.Fresh ? TensorOrigin.Fresh : TensorOrigin.Mapped,
+        SummedWeight s when s.Terms.Any(term => Origin(term.Weight) != TensorOrigin.Fresh) => TensorOrigin.Mapped,
         _ => TensorOrigin.Fresh,
     };
 }

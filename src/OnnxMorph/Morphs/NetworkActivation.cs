@@ -1,5 +1,6 @@
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
+using OnnxMorph.Weights;
 
 namespace OnnxMorph.Morphs;
 
@@ -48,6 +49,14 @@ internal sealed record NetworkActivation(NodeProto Node, bool Gates = false)
 
         return null;
     }
+
+    /// <summary>
+    /// What a parametric activation mixes with the identity where <paramref name="activation"/> is the network's; null for the ReLU family, which
+    /// has a form of its own: PRelu, which ONNX Runtime lacks in double precision.
+    /// </summary>
+    public static NetworkActivation? ToMix(NetworkActivation? activation, ElementType type) =>
+        activation is not null && ParametricActivation.IsMixed(activation.Node) ? activation
+            : type == ElementType.Float64 ? Relu : null;
 
     /// <summary>Adds the nodes of φ to <paramref name="chain"/> and gives the value that they make.</summary>
     /// <param name="chain">The nodes so far, in execution order.</param>

@@ -35,6 +35,7 @@ internal abstract class TensorReader(WeightExpression expression) : IDisposable
         ComputedWeight computed => new ComputedReader(computed),
         MappedWeight mapped => new MappedReader(mapped, device),
         RotatedWeight rotated => new RotatedReader(rotated, device),
+        SummedWeight summed => new SummedReader(summed, device),
         _ => throw new NotSupportedException($"No reader for {expression.GetType().Name}."),
     };
 
@@ -394,5 +395,45 @@ internal sealed class RotatedReader : TensorReader
 
         _rotation.Finish(group, _columns, projections);
         return projections;
+    }
+}
+
+/// <summary>Elements of a weighted sum of tensors.</summary>
+internal sealed class SummedReader : TensorReader
+{
+    private readonly (double Factor, TensorReader Reader)[] _terms;
+
+    public SummedReader(SummedWeight summed, KernelDevice device)
+        : base(summed)
+    {
+        if (!summed.Type.IsScalable())
+            throw new RefusedException($"Quantised or integer weights ({summed.Type}) cannot be added; convert the model to float first.");
+        _terms = [.. summed.Terms.Select(term => (term.Factor, Open(term.Weight, device)))];
+    }
+
+    public override long Granularity => _terms.Max(term => term.Reader.Granularity);
+
+    public override void Read(long first, Span<byte> destination)
+    {
+        int count = destination.Length / Format.Size();
+        double[] buffer = ArrayPool<double>.Shared.Rent(2 * count);
+        Span<double> sum = buffer.AsSpan(0, count), values = buffer.AsSpan(count, count);
+        sum.Clear();
+        foreach ((double factor, TensorReader reader) in _terms)
+        {
+            reader.Read(first, destination);
+            FloatConversion.Widen(Format, destination, values);
+            for (int i = 0; i < count; i++)
+                sum[i] += factor * values[i];
+        }
+
+        FloatConversion.Round(Format, sum, destination);
+        ArrayPool<double>.Shared.Return(buffer);
+    }
+
+    public override void Dispose()
+    {
+        foreach ((_, TensorReader reader) in _terms)
+            reader.Dispose();
     }
 }

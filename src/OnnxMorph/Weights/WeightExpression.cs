@@ -210,3 +210,21 @@ public sealed class ComputedWeight : WeightExpression
     /// <summary>The values in row-major order.</summary>
     public ReadOnlyMemory<double> Values { get; }
 }
+
+/// <summary>Σ factor × tensor over tensors of one type and shape, summed in float64 in their order and rounded once.</summary>
+public sealed class SummedWeight : WeightExpression
+{
+    /// <summary>The sum of <paramref name="terms"/>, at least one.</summary>
+    /// <exception cref="ArgumentException">The terms differ in type or shape.</exception>
+    public SummedWeight(ImmutableArray<(double Factor, WeightExpression Weight)> terms)
+        : base(terms[0].Weight.Type, terms[0].Weight.Shape)
+    {
+        foreach ((_, WeightExpression weight) in terms)
+            if (weight.Type != Type || !weight.Shape.SequenceEqual(Shape))
+                throw new ArgumentException($"A sum of [{string.Join(", ", Shape)}] {Type} and [{string.Join(", ", weight.Shape)}] {weight.Type}.", nameof(terms));
+        Terms = terms;
+    }
+
+    /// <summary>What is summed.</summary>
+    public ImmutableArray<(double Factor, WeightExpression Weight)> Terms { get; }
+}

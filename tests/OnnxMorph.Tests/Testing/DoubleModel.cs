@@ -58,6 +58,7 @@ internal sealed class DoubleModel
         ReshapedWeight reshaped => new ReshapedWeight(Widen(reshaped.Source), reshaped.Shape),
         MappedWeight mapped => Widen(mapped.Source).Map(mapped.Maps, mapped.Fill),
         RotatedWeight rotated => new RotatedWeight(Widen(rotated.Source), rotated.Axis, rotated.Groups, rotated.Seed, rotated.Transpose),
+        SummedWeight summed => new SummedWeight([.. summed.Terms.Select(term => (term.Factor, Widen(term.Weight)))]),
         _ => throw new ArgumentException(weight.GetType().Name),
     };
 

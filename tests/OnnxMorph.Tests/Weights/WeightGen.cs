@@ -67,9 +67,12 @@ internal static class WeightGen
             int axis = random.Next(expression.Shape.Length);
             int size = (int)expression.Shape[axis];
             int[] divisors = [.. Enumerable.Range(1, size).Where(d => size % d == 0)];
-            expression = random.Next(3) == 0
-                ? new RotatedWeight(expression, axis, divisors[random.Next(divisors.Length)], (ulong)random.NextInt64(), random.Next(2) == 0)
-                : expression.Map(Maps(random, expression.Shape, random.Next(2) == 0, fresh: true), Fill(random));
+            expression = random.Next(4) switch
+            {
+                0 => new RotatedWeight(expression, axis, divisors[random.Next(divisors.Length)], (ulong)random.NextInt64(), random.Next(2) == 0),
+                1 => new SummedWeight([(s_weights[random.Next(s_weights.Length)], expression), (-1, new FilledWeight(type, expression.Shape, Fill(random)))]),
+                _ => expression.Map(Maps(random, expression.Shape, random.Next(2) == 0, fresh: true), Fill(random)),
+            };
         }
 
         return expression;

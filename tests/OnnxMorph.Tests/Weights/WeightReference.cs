@@ -19,6 +19,7 @@ internal static class WeightReference
             DiracWeight dirac => Dirac([.. dirac.Shape]),
             MappedWeight mapped => Mapped(mapped, Evaluate(mapped.Source)),
             RotatedWeight rotated => Rotated(rotated, Evaluate(rotated.Source)),
+            SummedWeight summed => Summed([.. summed.Terms.Select(term => (term.Factor, Evaluate(term.Weight)))]),
             _ => throw new InvalidOperationException(),
         };
         return Decode(expression.Type, Encode(expression.Type, values));
@@ -72,6 +73,9 @@ internal static class WeightReference
         FillKind.Uniform => fill.Scale * RandomDraw.Value(Distribution.Uniform, fill.Seed, position),
         _ => fill.Scale * RandomDraw.Value(Distribution.Normal, fill.Seed, position),
     };
+
+    private static double[] Summed((double Factor, double[] Values)[] terms) =>
+        [.. Enumerable.Range(0, terms[0].Values.Length).Select(i => terms.Sum(term => term.Factor * term.Values[i]))];
 
     private static double[] Dirac(long[] shape)
     {

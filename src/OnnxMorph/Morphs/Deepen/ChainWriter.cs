@@ -140,8 +140,7 @@ internal sealed class ChainWriter(ModelGraph graph, GraphEditor editor, DeepenOp
         if (options.Activation == DeepenActivation.Mirror)
             return activation!.Emit(nodes, graph, site.Name, value);
         // ONNX Runtime has no PRelu of double precision; there φ is the ReLU itself.
-        NetworkActivation? mixed = activation is not null && ParametricActivation.IsMixed(activation.Node) ? activation
-            : site.Type == ElementType.Float64 ? NetworkActivation.Relu : null;
+        NetworkActivation? mixed = NetworkActivation.ToMix(activation, site.Type);
         return ParametricActivation.Emit(
             nodes, graph, site.Name, value, mixed, site.ChannelShape(channels), site.Type, linearShare: 1,
             (role, make) => Weight(role + step, $"{site.Name}_{role}", make));

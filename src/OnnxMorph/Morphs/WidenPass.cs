@@ -161,7 +161,8 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
         for (int n = 0; n < analysis.Graph.Nodes.Count; n++)
         {
             if (analysis.Node(n) is not { } axes || OperatorRules.For(axes.Node) is not { } rule
-                || !axes.Inputs.Concat(axes.Outputs).Append([.. axes.ReadsSizes]).Any(all => all is not null && all.Any(maps.Changes)))
+                || !(axes.Inputs.Concat(axes.Outputs).Append([.. axes.ReadsSizes]).Any(all => all is not null && all.Any(maps.Changes))
+                    || ListsChangedSizes(analysis, maps, axes.Node, rule)))
                 continue;
             var patch = new NodePatch(axes, maps.NewSize, maps.Share);
             rule.Patch(patch);
@@ -170,6 +171,12 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
 
         return patches;
     }
+
+    // A size may be read off one value and meant for another, which happens to be as large in the parent.
+    private static bool ListsChangedSizes(AxisAnalysis analysis, SpaceMaps maps, NodeProto node, OperatorRule rule) =>
+        Enumerable.Range(0, node.Input.Count).Where(input => rule.ListsSizes(input) && node.Input[input].Length > 0)
+            .SelectMany(input => analysis.Lineage.AllSources(node.Input[input]))
+            .Any(source => analysis.Axes(source.Value) is { } axes && maps.Changes(axes[source.Axis]));
 
     private void Rewrite(AxisAnalysis analysis, SpaceMaps maps, List<NodePatch> patches, StepReport report)
     {

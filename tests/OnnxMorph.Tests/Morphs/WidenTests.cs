@@ -93,4 +93,18 @@ public class WidenTests
         Assert.All(Enumerable.Range(0, 50), i => Assert.NotEqual(0, own[i]));
         Check.Grown(result, "v", 8, step: 1);
     }
+
+    /// <summary>A Reshape takes the channels of one value from the sizes of another, as attention in exports does with heads × size.</summary>
+    [Fact]
+    public void SizesOfAnotherValueDoNotFollowIt()
+    {
+        var net = new Net(ElementType.Float64) { Runs = { new() { ["N"] = 2, ["T"] = 3 } } };
+        string x = net.Op("MatMul", [net.Input("x", "N", "T", 5), net.Weight([5, 6])], name: "stream");
+        string heads = net.Reshape(net.Op("MatMul", [x, net.Weight([6, 6])], name: "heads"), 0, 0, 2, 3);
+        string joined = net.Op("Reshape", [net.Op("Tanh", [heads]), net.Shape(net.Size(x, 0), net.Size(x, 1), net.Size(x, 2))]);
+        net.Output(net.Op("MatMul", [net.Add(x, net.Op("MatMul", [joined, net.Weight([6, 6])], name: "out")), net.Weight([6, 2])], name: "last"));
+        MorphResult result = Check.Morph(net, Check.Widen("stream", "+3"), Check.Widen("heads", "x2"));
+        Check.Grown(result, "stream", 9);
+        Check.Grown(result, "heads", 12, step: 1);
+    }
 }

@@ -57,20 +57,6 @@ class ChannelSpaces:
                 found &= idle[s.tensor].transpose(0, s.axis)[s.index].flatten(1).all(1)
         return found
 
-    def copies(self, tensors, tolerance):
-        """For every space the groups of more than one channel that are equal within `tolerance`."""
-        groups = {}
-        for space, (made, _, _) in self.distances(tensors).items():
-            equal, left = made <= tolerance, set(range(len(made)))
-            groups[space] = []
-            while left:
-                first = min(left)
-                group = [first, *(c for c in left if equal[first, c])]
-                left -= set(group)
-                if len(group) > 1:
-                    groups[space].append(group)
-        return groups
-
     def distances(self, tensors):
         """For every space with slices on the producing side: the distances between channels, three n x n matrices.
 
@@ -96,18 +82,6 @@ class ChannelSpaces:
                 matrix.fill_diagonal_(float("inf"))
             result[space] = (largest[False], largest[True], overall)
         return result
-
-    def share_alike(self, tensors, groups):
-        """Gives the channels of each group the mean of their columns in what reads them: ties them, as a control."""
-        with torch.no_grad():
-            for space, members in groups.items():
-                for s in self.slices[space]:
-                    if s.dual:
-                        moved = tensors[s.tensor].transpose(0, s.axis)
-                        for group in members:
-                            mean = moved[s.index[group]].mean(0)
-                            for c in group:
-                                moved[s.index[c]] = mean
 
     @staticmethod
     def _compare(tensor, s, slices):

@@ -8,7 +8,8 @@ degrees, which the parents have not seen. Checked are:
 - the child's outputs and those of ONNX Runtime agree, and its loss before training is the parent's;
 - the loss does not jump at the first step: over fixed images it rises no further than the parent's does, plus the
   standard error of that loss. The step is taken from the start with several batches; the worst counts;
-- after 50 steps no two channels are equal (channel_ties.py), unless both sleep as their source in the parent does;
+- after 50 steps no two channels are equal (channel_ties.py), unless both sleep as their source in the parent does, and no
+  two tensors are;
 - no row, column or tap of a parameter that the morph added or changed is dead: without gradient in 50 steps, and also when
   the inputs of kinked activations are multiplied by noise, which wakes units that merely sleep.
 
@@ -20,6 +21,7 @@ Example: tools/train_child.py --report docs/training.md
 import argparse
 import dataclasses
 import fnmatch
+import itertools
 import json
 import math
 import pathlib
@@ -44,7 +46,8 @@ LIST_SPACES = ROOT / "tools/list_spaces"
 # One line a morph: its name in the table and the options of `onnxmorph morph`.
 MORPHS = {
     "widen, replicate": "--widen '*=x1.5'",
-    "widen, zero": "--widen '*=x1.5' --widen-method zero",
+    "widen, zero readers": "--widen '*=x1.5' --widen-method zero --widen-side consumer",
+    "widen, zero makers": "--widen '*=x1.5' --widen-method zero --widen-side producer",
     "widen, opposed": "--widen '*=x1.5' --widen-method opposed",
     "deepen, closed form": "--deepen '*'",
     "deepen, identity": "--deepen '*' --deepen-method identity",
@@ -53,9 +56,10 @@ MORPHS = {
     "all together": "--widen '*=x1.5' --deepen '*' --kernel '*=+2' --activation '*'",
 }
 
-# The control has to fail: copies whose readers' weights are shared out equally never part. It is trained by SGD alone, since
-# Adam makes full steps of the rounding in gradients that are zero, such as those of a key's bias.
-CONTROL, CONTROL_OF, CONTROL_OPTIMISER = "control: equal shares", "widen, replicate", "sgd"
+# The control has to fail: copies whose readers weigh them equally never part. It is trained by SGD alone, since Adam makes
+# full steps of the rounding in gradients that are zero, such as those of a key's bias.
+CONTROL = {"control: equal shares": "--widen '*=x1.5' --widen-shares equal"}
+CONTROL_OPTIMISER = "sgd"
 
 STEPS = 50  # what the checks of channels and gradients look at
 FIRST_STEPS = 4  # batches that the first step is tried with
@@ -265,6 +269,15 @@ def dead_parameters(names, child, parent):
             yield f"`{name}` {list(child.dead[name].shape)}, {'all of it' if child.dead[name].all() else ', '.join(found)}"
 
 
+def twins(names, run):
+    """Pairs of tensors that are equal after STEPS steps though they had gradients: branches that stay copies of each other."""
+    awake = [name for name in names if run.after[name].numel() > 1 and not run.idle[name].all()]
+    for a, b in itertools.combinations(awake, 2):
+        one, other = run.after[a], run.after[b]
+        if one.shape == other.shape and (one - other).norm() <= EQUAL * one.norm():
+            yield f"`{a}` and `{b}` {list(one.shape)}"
+
+
 def equal_pairs(distances, *parts):
     """For each space which pairs of channels are equal in all of `parts` (indices into ChannelSpaces.distances)."""
     return {space: torch.stack([d[part] for part in parts]).amax(0) <= EQUAL for space, d in distances.items()}
@@ -287,6 +300,7 @@ class Result:
     tied: tuple  # pairs that are also read alike: at the start, after STEPS steps
     nearest: float  # the smallest distance between two channels after STEPS steps
     nearest_pair: str
+    twins: list  # pairs of equal tensors
     dead: list  # sentences
     asleep: tuple  # slices without gradient that are not dead, in the parent and in the child
 
@@ -299,6 +313,8 @@ class Result:
             yield f"the loss jumps at the first step, from {child.loss:.4f} to {child.first:.4f}"
         if self.equal[1] > self.equal[2]:
             yield f"{self.equal[1] - self.equal[2]} pairs of channels stay equal, such as {self.nearest_pair}"
+        for pair in self.twins:
+            yield f"two tensors stay equal: {pair}"
         for sentence in self.dead:
             yield f"dead: {sentence}"
 
@@ -307,7 +323,7 @@ class Result:
         return (
             self.model, self.morph, f"{self.parameters[1]:,}", f"{child.loss:.4f}", f"{child.first:.4f} ({parent.first:.4f})",
             f"{self.equal[0]} → {self.equal[1]}" + (f" ({self.equal[2]} asleep)" if self.equal[2] else ""),
-            f"{self.tied[0]} → {self.tied[1]}", f"{self.nearest:.1e}", str(len(self.dead)), f"{self.asleep[1]} ({self.asleep[0]})",
+            f"{self.tied[0]} → {self.tied[1]}", str(len(self.twins)), f"{self.nearest:.1e}", str(len(self.dead)), f"{self.asleep[1]} ({self.asleep[0]})",
             f"{child.final:.3f} ({parent.final:.3f})", f"{child.correct[1]:.1%} ({parent.correct[1]:.1%})",
             "failed" if any(self.failures) else "passed")
 
@@ -333,15 +349,13 @@ class Bench:
             self._parents[model] = self._train(network)
         return self._parents[model]
 
-    def child(self, model, name, options, control=False):
-        """Trains the child that `options` make; a control has its copied channels read alike first."""
+    def child(self, model, name, options):
+        """Trains the child that `options` make of `model`."""
         path = self._folder / "child.onnx"
-        report = json.loads(call(program(COMMAND), "morph", model, "-o", path, "--force", "--json",
+        report = json.loads(call(self._arguments.command, "morph", model, "-o", path, "--force", "--json",
                                  "--seed", self._arguments.seed, *shlex.split(options)))
         parent = self._parent(model)
         network, spaces = self._load(path)
-        if control:
-            spaces.share_alike(network.tensors, spaces.copies(network.tensors, EQUAL))
         start = spaces.distances(network.tensors)
         run = self._train(network)
         end = spaces.distances(run.after)
@@ -353,11 +367,15 @@ class Bench:
         space = min(apart, key=lambda s: float(apart[s].min()))
         pair = divmod(int(apart[space].argmin()), len(apart[space]))
         names = changed_tensors(report, run)
+        if self._arguments.verbose:
+            for tensor in names:
+                if found := [f"{kind} {position}" for kind, position in slices(run.idle[tensor])]:
+                    print(f"{name}: idle in {tensor} {list(run.idle[tensor].shape)}: {', '.join(found)}", file=sys.stderr)
         return Result(
             model.stem, name, (report["parametersBefore"], report["parametersAfter"]), parent, run,
             (count(equal_pairs(start, 0)), count(equal), count(sleeping)),
             (count(equal_pairs(start, 0, 1)), count(equal_pairs(end, 0, 1))),
-            float(apart[space].min()), f"{pair} of {spaces.makers(space)}", list(dead_parameters(names, run, parent)),
+            float(apart[space].min()), f"{pair} of {spaces.makers(space)}", list(twins(names, run)), list(dead_parameters(names, run, parent)),
             (asleep(parent, parent.idle), asleep(run, names)))
 
 
@@ -370,7 +388,7 @@ def table(header, rows):
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-HEADER = ("model", "morph", "parameters", "loss before", "after 1 step", "equal pairs", "tied pairs", "nearest", "dead", "asleep",
+HEADER = ("model", "morph", "parameters", "loss before", "after 1 step", "equal pairs", "tied pairs", "twins", "nearest", "dead", "asleep",
           "loss after", "held out", "result")
 
 INTRODUCTION = """# Training children
@@ -385,14 +403,22 @@ Batch norms {statistics}. Numbers in parentheses are the parent's, trained likew
 | after 1 step | the same after one step, the worst of {first} batches; it may rise as far as the parent's does, plus the standard error of the loss |
 | equal pairs | pairs of channels whose parameters on the producing side (rows, biases, norm scales, slopes, depthwise kernels) are equal to {equal} relatively: at the start, and after {steps} steps; none may be left but those that sleep |
 | tied pairs | those of them whose readers' weights are equal too: no optimiser that sees gradients alone parts them |
+| twins | pairs of tensors that the morph added or changed which are equal after {steps} steps: branches that stay copies |
 | nearest | the smallest distance between two channels of one space that do not sleep after {steps} steps: Euclidean, over everything that makes and reads a channel, relative to a channel's root mean square |
 | dead | tensors that the morph added or changed with a row, column or tap that has no gradient whatever its activations do: none in {steps} steps, and none where the inputs of ReLUs and other kinked activations are multiplied by noise afterwards; those that the parent's tensor has too (a key's bias shifts all scores alike) are left out |
 | asleep | rows, columns and taps of these tensors that had no gradient in {steps} steps only because a unit is always off, or always on where a parameter acts on the other side; in parentheses the number in the whole parent. Copies of a unit that sleeps sleep as well |
 | loss after, held out | the loss as above and the share of held-out images (turned) that are right after all epochs |
 
-The line `{name}` is a control that has to fail: the child of `{control}` with its copied channels read by equal
-weights, which ties them.
+The line `{control}` is a control that has to fail: readers weigh copied channels equally, which ties them.
 """
+
+
+def morphs(arguments, optimiser):
+    """The lines to run: those given on the command line, or the table's and its control."""
+    if arguments.morph:
+        return dict(line.split(":", 1) for line in arguments.morph)
+    lines = {**MORPHS, **(CONTROL if optimiser == CONTROL_OPTIMISER else {})}
+    return {name: options for name, options in lines.items() if fnmatch.fnmatch(name, arguments.morphs)}
 
 
 def run_all(arguments, folder):
@@ -400,7 +426,7 @@ def run_all(arguments, folder):
     data = Data.of(arguments.seed, arguments.epochs)
     parts, passed = [INTRODUCTION.format(
         command=shlex.join(["tools/train_child.py", *sys.argv[1:]]), degrees=DEGREES, epochs=arguments.epochs,
-        batch=train_digits.BATCH, probe=PROBE, same=SAME_LOSS, first=FIRST_STEPS, equal=EQUAL, steps=STEPS, name=CONTROL, control=CONTROL_OF,
+        batch=train_digits.BATCH, probe=PROBE, same=SAME_LOSS, first=FIRST_STEPS, equal=EQUAL, steps=STEPS, control=next(iter(CONTROL)),
         statistics="keep their running statistics" if arguments.frozen_statistics else "normalise by the batch, as in training")], True
     for optimiser in arguments.optimisers.split(","):
         words, make_optimiser = OPTIMISERS[optimiser]
@@ -409,21 +435,18 @@ def run_all(arguments, folder):
         for model in sorted((ROOT / "models").glob("*.onnx")):
             if not fnmatch.fnmatch(model.stem, arguments.models):
                 continue
-            for name, options in {**MORPHS, CONTROL: MORPHS[CONTROL_OF]}.items():
-                if (name == CONTROL and optimiser != CONTROL_OPTIMISER) or not fnmatch.fnmatch(name, arguments.morphs):
-                    continue
+            for name, options in morphs(arguments, optimiser).items():
                 try:
-                    result = bench.child(model, name, options, control=name == CONTROL)
+                    result = bench.child(model, name, options)
                 except Refused as e:
                     rows.append([model.stem, name, f"refused: {e}", *[""] * (len(HEADER) - 3)])
                     continue
                 rows.append(result.cells())
                 print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
-                if name == CONTROL:
-                    if result.tied[1] < result.tied[0]:
-                        failures.append(f"{model.stem}, {name}: rounding alone parted {result.tied[0] - result.tied[1]} tied pairs; the check of ties is too sharp")
-                else:
+                if name not in CONTROL:
                     failures += [f"{model.stem}, {name}: {sentence}" for sentence in result.failures]
+                elif result.tied[1] < result.tied[0]:
+                    failures.append(f"{model.stem}, {name}: {result.tied[0] - result.tied[1]} tied pairs came apart; the check of ties is too sharp")
         parts += [f"## {words}", table(HEADER, rows)]
         if failures:
             parts.append("Failed:\n\n" + "\n".join(f"- {sentence}" for sentence in failures))
@@ -435,11 +458,14 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="*", metavar="GLOB", help="names of models in models/ (default: all)")
     parser.add_argument("--morphs", default="*", metavar="GLOB", help="names of morphs (default: all)")
+    parser.add_argument("--morph", action="append", metavar="NAME:OPTIONS", help="a line to run in place of the table's; may be given several times")
+    parser.add_argument("--command", type=pathlib.Path, metavar="FILE", help="the onnxmorph to use (default: this repository's, built first)")
     parser.add_argument("--optimisers", default="sgd,adam", metavar="LIST", help=f"of {', '.join(OPTIMISERS)} (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=4, help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--frozen-statistics", action="store_true",
                         help="batch norms keep their running statistics instead of normalising by the batch")
     parser.add_argument("--seed", type=int, default=0, help="seed of morphs and batches (default: %(default)s)")
+    parser.add_argument("--verbose", action="store_true", help="list every row, column and tap without gradient on standard error")
     parser.add_argument("--report", type=pathlib.Path, metavar="FILE", help="where to write the report, not to standard output")
     return parser.parse_args()
 
@@ -448,8 +474,9 @@ def main():
     arguments = parse_arguments()
     torch.set_num_threads(1)
     try:
-        for project in (COMMAND, RUN_MODEL, LIST_SPACES):
+        for project in (RUN_MODEL, LIST_SPACES, *([] if arguments.command else [COMMAND])):
             call("dotnet", "build", "-c", "Release", "-v", "q", project)
+        arguments.command = arguments.command or program(COMMAND)
         with tempfile.TemporaryDirectory() as folder:
             report, passed = run_all(arguments, pathlib.Path(folder))
     except (Failure, onnx_torch.UnsupportedOperator) as e:

@@ -34,8 +34,8 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
                   The names that selectors match.
             """,
         ["morph"] = """
-            A SELECTOR is a glob over the layer names that 'onnxmorph inspect' prints; '*' is every layer that takes the
-            change. A SIZE is a number (96), a factor (x1.5) or an increase (+2). Steps run in the order given. What cannot
+            A SELECTOR is a glob over the layer names that 'onnxmorph inspect' prints, or 'blocks:' and a glob over its
+            blocks; '*' is every layer that takes the change. A SIZE is a number (96), a factor (x1.5) or an increase (+2). Steps run in the order given. What cannot
             be changed exactly is left alone, and the reason is printed. Without steps the model is written back unchanged.
 
             Examples:

@@ -66,7 +66,7 @@ public static class StepKinds
             Calibrate = step.Text("calibrate"),
             Seed = step.Seed,
         };
-        options.Check();
+        options.Validate();
         return options;
     }
 

@@ -97,7 +97,6 @@ public class SubnetModuleTests
     [InlineData("layer | id", 1)]
     [InlineData("3x3 | (1x1, 1x1) | id", 2)]
     [InlineData("(3x3 | id), (1 | id)", 2)]
-    [InlineData("layer, (id | 1)", 2)]
     [InlineData("(1 | id), (id | (id, layer | id))", 1, "parentheses")]
     [InlineData("(1 | id), (id | ((id, layer) | id))", 1)]
     [InlineData("id, 5x5 | id", 1, "parentheses")]
@@ -115,5 +114,13 @@ public class SubnetModuleTests
         Fits(Image((net, x) => net.Conv(x, 4, 4, name: "a", group: 2, dimensions: dimensions), dimensions), Of(module));
         Check.Refused(Check.Morph(Image((net, x) => net.Conv(x, 4, 4, name: "a", dimensions: dimensions, attributes: new { pads, strides }), dimensions), Subnet("*", Of(module))), "a", "other positions");
         Check.Refused(Check.Morph(Image((net, x) => net.Conv(x, 4, 4, name: "a", dimensions: dimensions, attributes: new { pads }), dimensions), Subnet("*", Of(module))), "a", "other positions");
+    }
+
+    /// <summary>Where every path leads through the layer, it may move positions as it likes.</summary>
+    [Fact]
+    public void EveryPathThroughTheLayer()
+    {
+        int[] pads = [2, 2, 2, 2], strides = [2, 2];
+        Fits(Image((net, x) => net.Conv(x, 4, 4, name: "a", dimensions: 2, attributes: new { pads, strides }), 2), Of("layer, (id | 1)"));
     }
 }

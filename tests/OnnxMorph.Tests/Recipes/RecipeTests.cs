@@ -39,7 +39,7 @@ public sealed class RecipeTests
     [InlineData("steps:\n  - widen: '*'\n    size: x0.5", 2, "not a size")]
     [InlineData("steps:\n  - widen: '*'", 2, "needs a size")]
     [InlineData("steps:\n  - widen: '*'\n    size: 4\n    methd: zero", 2, "takes no 'methd'")]
-    [InlineData("steps:\n  - widen: '*'\n    size: 4\n  - deepen: '*'\n    method: magic", 4, "no method of deepen")]
+    [InlineData("steps:\n  - widen: '*'\n    size: 4\n  - deepen: '*'\n    method: newton", 4, "no method of deepen")]
     [InlineData("steps:\n  - deepen: '*'\n    count: 0", 2, "count")]
     [InlineData("steps:\n  - shrink: '*'", 2, "no kind of step")]
     [InlineData("steps:\n  - kernel: ''\n    size: 3", 2, "selector is empty")]

@@ -42,7 +42,7 @@ internal static class Check
 
     public static MorphStep Deepen(string selector, DeepenOptions options)
     {
-        options.Check();
+        options.Validate();
         return new MorphStep($"--deepen {selector}", Selector.Parse(selector), new DeepenPass(Selector.Parse(selector), options).Apply);
     }
 

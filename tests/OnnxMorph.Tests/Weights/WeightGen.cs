@@ -56,9 +56,10 @@ internal static class WeightGen
     public static WeightExpression Expression(Random random, ElementType type, int depth)
     {
         long[] shape = Shape(random);
-        WeightExpression expression = random.Next(shape.Length > 1 ? 4 : 3) switch
+        WeightExpression expression = random.Next(shape.Length > 1 ? 5 : 4) switch
         {
-            3 => new DiracWeight(type, [.. shape]),
+            4 => new DiracWeight(type, [.. shape]),
+            3 => new ComputedWeight(type, [.. shape], Enumerable.Range(0, (int)shape.Aggregate(1L, (a, b) => a * b)).Select(_ => random.NextDouble() - 0.5).ToArray()),
             2 => new FilledWeight(type, [.. shape], Fill(random)),
             _ => WeightReference.Stored(type, shape, _ => random.NextDouble() * 2 - 1),
         };

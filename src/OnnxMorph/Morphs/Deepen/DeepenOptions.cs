@@ -131,7 +131,7 @@ public sealed record DeepenOptions
 
     /// <summary>Refuses options that say nothing together.</summary>
     /// <exception cref="UsageException">They do.</exception>
-    public void Check()
+    public void Validate()
     {
         Require(Order == DeepenOrder.Automatic || Method == DeepenMethod.ClosedForm, "order", "the closed form", "the closed-form method");
         Require(Channels is null || Method != DeepenMethod.Identity, "channels", "methods other than identity, whose new layer has the channels of the old one", "another method");

@@ -51,7 +51,7 @@ public sealed class DeepenPass(Selector selector, DeepenOptions options)
 
     // Sums of one value and zeros change no bit. A kernel with zeros around it does: ONNX Runtime adds its products up in another order.
     private bool IsBitExact => options is
-        { Method: DeepenMethod.ZeroResidual, Calibrate: null }
+    { Method: DeepenMethod.ZeroResidual }
         or { Method: DeepenMethod.Identity, Calibrate: null, Activation: DeepenActivation.Idempotent }
         or { Method: DeepenMethod.Identity, Calibrate: null, Activation: not DeepenActivation.Mirror, Kernels: null };
 
@@ -124,9 +124,9 @@ public sealed class DeepenPass(Selector selector, DeepenOptions options)
             NetworkActivation? activation = NetworkActivation.Behind(analysis.Graph, site.Axes.Node.Output[0]);
             string? why = activation is null ? "no activation that is known to be idempotent follows it"
                 : !activation.IsIdempotent ? $"its activation {ModelGraph.Describe(activation.Node)} is not idempotent"
+                : report.Factorisations.Any(f => f.Node == ModelGraph.NameOf(activation.Node)) ? $"{ModelGraph.Describe(activation.Node)} has been given a layer already"
                 : analysis.Shapes.Dims(activation.Node.Output[0]) is not { } dims || !dims.SequenceEqual(site.Axes.OutputDims(0)!)
                     ? $"the result of {ModelGraph.Describe(activation.Node)} has other sizes than its own"
-                : report.Factorisations.Any(f => f.Node == ModelGraph.NameOf(activation.Node)) ? $"{ModelGraph.Describe(activation.Node)} has been given a layer already"
                 : null;
             if (why is not null)
             {

@@ -78,7 +78,8 @@ internal sealed class LayerFactoring(DeepenOptions options)
         // The layer's channels first, and random ones that the rotation mixes in and takes out again: R·Rᵀ·[G; Z] has G in its first rows.
         AxisMap extend = AxisMap.Pick(needed, channels - needed, [.. Enumerable.Range(0, channels)]);
         AxisMap cut = AxisMap.Pick(channels, 0, [.. Enumerable.Range(0, needed)]);
-        var fill = new Fill(FillKind.Normal, LayerWeight.HeScale(last ? weight.Inputs : channels, site.Kernel), Seed(site, "free"));
+        var fill = new Fill(FillKind.Normal, LayerWeight.HeScale(last ? weight.Inputs : channels, own), Seed(site, "free"));
+        weight = weight.PadKernel(own);
         weight = last ? weight.MapOutputs(extend, fill) : weight.MapInputs(extend, fill);
         var inserted = new List<LayerWeight?>();
         for (int k = 0; k < options.Count; k++)
@@ -87,12 +88,11 @@ internal sealed class LayerFactoring(DeepenOptions options)
             weight = last ? weight.RotateOutputs(seed, transpose: true) : weight.RotateInputs(seed, transpose: false);
             LayerWeight dirac = site.Dirac(channels, other);
             // Rotations along the axis that groups share are the groups' own; along the other all groups have one.
-            bool own1 = site.Groups == 1 || (last ? weight.OutputAxis : weight.InputAxis) == weight.GroupedAxis;
-            LayerWeight rotation = own1 ? dirac.RotateOutputs(seed, transpose: false) : dirac.RotateInputs(seed, transpose: true);
+            bool alike = site.Groups > 1 && (last ? weight.OutputAxis : weight.InputAxis) != weight.GroupedAxis;
+            LayerWeight rotation = !alike ? dirac.RotateOutputs(seed, transpose: false) : dirac.RotateInputs(seed, transpose: true);
             inserted.Add(k > 0 ? rotation : last ? rotation.MapOutputs(cut) : rotation.MapInputs(cut));
         }
 
-        weight = weight.PadKernel(own);
         bool grows = !own.SequenceEqual(site.Kernel);
         if (last)
             inserted.Reverse();

@@ -22,30 +22,40 @@ internal static class Spine
     /// <summary>Lays a network out.</summary>
     public static List<Place> Of(ActivationGraph graph, RegionTree tree, RegionFacts facts)
     {
-        List<Place> spine = [.. tree.Root.Steps.Select(step => new Place(step, null))];
+        var spine = new LinkedList<Place>();
+        var alike = new Dictionary<int, int>(); // regions that keep sizes, by signature
         // The largest first: what it holds may turn out to be blocks that repeat.
-        while (Largest(spine, facts) is { } frame)
+        var frames = new PriorityQueue<LinkedListNode<Place>, (int, int)>();
+        foreach (Step step in tree.Root.Steps)
+            Add(spine.AddLast(new Place(step, null)));
+        while (frames.TryDequeue(out LinkedListNode<Place>? frame, out _))
         {
-            int at = spine.IndexOf(frame);
-            spine[at] = new Place(frame.Step! with { Before = null }, null);
-            spine.InsertRange(at, frame.Step.Before!.Branches.SelectMany(branch => Opened(branch, facts)));
+            Region region = frame.Value.Step!.Before!;
+            // What repeats with its sizes unchanged is a block, whatever it holds.
+            if (KeepsSizes(region, facts) && alike[facts.Signature(region)] > 1)
+                continue;
+            foreach (Place place in region.Branches.SelectMany(branch => Opened(branch, facts)))
+                Add(spine.AddBefore(frame, place));
+            frame.Value = frame.Value with { Step = frame.Value.Step with { Before = null } };
         }
 
-        return [.. spine.Select((place, i) => place with { Opens = i > 0 && Opens(graph, place, spine[i - 1].Vertex) })];
+        Place? before = null;
+        return [.. spine.Select(place => (place with { Opens = before is not null && Opens(graph, place, before.Vertex) }, before = place).Item1)];
+
+        void Add(LinkedListNode<Place> place)
+        {
+            if (place.Value.Step?.Before is not { } region)
+                return;
+            if (KeepsSizes(region, facts))
+                alike[facts.Signature(region)] = alike.GetValueOrDefault(facts.Signature(region)) + 1;
+            if (facts.IsFrame(region))
+                frames.Enqueue(place, (-facts.Layers(region), region.Join));
+        }
     }
 
     private static bool Opens(ActivationGraph graph, Place place, int before) =>
         place.Step is not { } step || (step.Before is { } region ? region.Entry != before : graph.Predecessors(step.Vertex) is not [int only] || only != before);
 
-    private static Place? Largest(List<Place> spine, RegionFacts facts)
-    {
-        var repeated = spine.Where(p => p.Step?.Before is { } region && KeepsSizes(region, facts))
-            .GroupBy(p => facts.Signature(p.Step!.Before!)).Where(g => g.Count() > 1).Select(g => g.Key).ToHashSet();
-        return spine.Where(p => p.Step?.Before is { } region && facts.IsFrame(region) && !(KeepsSizes(region, facts) && repeated.Contains(facts.Signature(region))))
-            .MaxBy(p => facts.Layers(p.Step!.Before!));
-    }
-
-    // What repeats with its sizes unchanged is a block, whatever it holds.
     private static bool KeepsSizes(Region region, RegionFacts facts) =>
         facts.Dims(region.Entry) is { } before && facts.Dims(region.Join) is { } after && before.AsSpan().SequenceEqual(after);
 

@@ -204,7 +204,14 @@ internal sealed class StructureFinder
         for (int i = 0; i < _vertices.Length; i++)
             foreach (int v in _vertices[i])
                 places[v] = i;
-        int[] sections = [.. Enumerable.Range(0, _spine.Count).Select(i => _units.FindIndex(u => i <= u.Last))];
+        var sections = new int[_spine.Count];
+        for (int i = 0, unit = 0; i < sections.Length; i++)
+        {
+            while (unit < _units.Count && _units[unit].Last < i)
+                unit++;
+            sections[i] = unit;
+        }
+
         List<int> satellites = [.. Enumerable.Range(0, _graph.Count).Where(v => places[v] < 0 && _graph.Node(v) >= 0)];
         foreach (int v in Enumerable.Reverse(satellites))
         {

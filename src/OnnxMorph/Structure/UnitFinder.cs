@@ -135,7 +135,7 @@ internal sealed class UnitFinder
             if (unit.First > 0 && _graph.Proto(_spine[unit.First - 1].Vertex) is { Output.Count: > 1 } && IsLayerless(unit.First - 1))
                 Take(unit, unit.First - 1, unit.First - 1);
             int from = unit.First;
-            while (from > 0 && IsLayerless(from - 1) && IsElementwise(_spine[from - 1].Step!) && _spine[from - 1].Step!.Before is null or { Branches.Count: > 0 })
+            while (from > 0 && IsLayerless(from - 1) && IsElementwise(_spine[from - 1].Step!))
                 from--;
             if (from < unit.First && from > 0 && _owner[from - 1] is not null)
                 Take(unit, from, unit.First - 1);

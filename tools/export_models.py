@@ -3,7 +3,7 @@
 
   classification, segmentation, detection, video   torchvision's builders (torchvision_networks.py)
   sequences                                        recurrent networks, encoders and decoders (sequence_networks.py)
-  structures                                       small networks of unusual structure (small_networks.py, small_graphs.py)
+  structures                                       small networks, some of unusual structure (small_networks.py, small_graphs.py)
   fused                                            fused operators of ONNX and of ONNX Runtime (fused_graphs.py)
   precision                                        quantised and 16- and 64-bit models (precision_graphs.py)
 
@@ -48,7 +48,7 @@ GROUPS = {
     "detection": torchvision_networks.DETECTION,
     "video": torchvision_networks.VIDEO,
     "sequences": by_name(*sequence_networks.NETWORKS),
-    "structures": by_name(*small_networks.NETWORKS, *small_graphs.GRAPHS),
+    "structures": by_name(*small_networks.NETWORKS, *small_graphs.GRAPHS, *torchvision_networks.SMALL),
     "fused": by_name(*fused_graphs.GRAPHS),
     "precision": by_name(*precision_graphs.GRAPHS),
 }

@@ -190,6 +190,19 @@ def left_constant():
                         {"tokens": normal(BATCH, 12, 8)})
 
 
+def borrowed_shape():
+    """A Reshape whose target is taken from another value's shape, as exporters write y.view(x.shape): Softmax fixes y."""
+    graph = Graph()
+    x, y = (graph.node("MatMul", "features", graph.initializer(matrix(6, 12))) for _ in range(2))
+    y = graph.node("Softmax", y, axis=-1)
+    width = graph.node("Gather", graph.node("Shape", x), graph.initializer(shape_of(2)))
+    y = graph.node("Reshape", y, graph.node("Concat", graph.initializer(shape_of(0, 4)), width, axis=0))
+    x = graph.node("Add", x, graph.node("MatMul", y, graph.initializer(matrix(12, 12))))
+    x = graph.node("MatMul", x, graph.initializer(matrix(12, 5)))
+    return graph.finish([("features", FLOAT, ["batch", 4, 6])], {"logits": (x, FLOAT, ["batch", 4, 5])},
+                        {"features": normal(BATCH, 4, 6)})
+
+
 def small_sums():
     """Sum, Max, Min and Mean of several operands, Where with a channel mask, Clip without one of its bounds."""
     graph = Graph()
@@ -204,4 +217,4 @@ def small_sums():
 
 
 GRAPHS = (keras_nhwc, keras_reshape, identity_weights, shared_weights, subgraphs, local_functions, auto_pad,
-          asymmetric_pads, gemm_forms, left_constant, small_sums)
+          asymmetric_pads, gemm_forms, left_constant, borrowed_shape, small_sums)

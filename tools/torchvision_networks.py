@@ -1,7 +1,7 @@
 """torchvision's networks with seeded random weights, for export_models.py.
 
-CLASSIFICATION, SEGMENTATION, DETECTION and VIDEO hold a function for each builder, which returns a `Traced`. Nothing is
-downloaded: norm statistics, scales and biases get values that matter instead (see modelkit.py).
+CLASSIFICATION, SEGMENTATION, DETECTION and VIDEO hold a function for each builder, which returns a `Traced`, and SMALL has
+functions of small networks of the same modules. Nothing is downloaded: norm statistics, scales and biases get values that matter instead (see modelkit.py).
 """
 
 import functools
@@ -11,10 +11,11 @@ import re
 import torch
 from torch import nn
 from torchvision import models
+from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.efficientnet import FusedMBConv, MBConv
 from torchvision.models.regnet import ResBottleneckBlock
 from torchvision.models.resnet import BasicBlock, Bottleneck
-from torchvision.models.swin_transformer import ShiftedWindowAttentionV2
+from torchvision.models.swin_transformer import PatchMergingV2, ShiftedWindowAttentionV2, SwinTransformerBlockV2
 
 import modelkit
 from modelkit import Traced
@@ -156,6 +157,39 @@ def video_network(name):
                   calibration=calibration(*size, batches=2, batch=2 if size[1] > 64 else 8), adjust=settle)
 
 
+def small_vit():
+    """torchvision's vision transformer, two blocks."""
+    return small(models.VisionTransformer(image_size=16, patch_size=4, num_layers=2, num_heads=3, hidden_dim=24, mlp_dim=40,
+                                          num_classes=10))
+
+
+def small_swin():
+    """torchvision's Swin transformer, two stages of two blocks, one of them shifted."""
+    return small(models.SwinTransformer([2, 2], 12, [2, 2], [2, 4], [3, 3], num_classes=10))
+
+
+def small_swin_v2():
+    """torchvision's Swin transformer v2, of the same size."""
+    return small(models.SwinTransformer([2, 2], 12, [2, 2], [2, 4], [4, 4], num_classes=10, block=SwinTransformerBlockV2,
+                                        downsample_layer=PatchMergingV2))
+
+
+def small_maxvit():
+    """torchvision's MaxViT, two stages."""
+    return small(models.MaxVit((32, 32), 12, 4, [16, 24], [1, 1], 8, 0.0, num_classes=10), 32)
+
+
+def small_convnext():
+    """torchvision's ConvNeXt, two stages."""
+    return small(models.ConvNeXt([CNBlockConfig(12, 20, 1), CNBlockConfig(20, None, 1)], num_classes=10))
+
+
+def small(network, size=16):
+    """A classifier of small images."""
+    return Traced(network, {"image": random_images(modelkit.SAMPLE_BATCH, size, size)}, keep_batch_norms=False,
+                  calibration=calibration(size, size), adjust=settle)
+
+
 def parameter_count(name):
     """The parameter count of a builder's network, from torchvision's metadata."""
     weights = inspect.signature(models.get_model_builder(name)).parameters["weights"].annotation
@@ -181,3 +215,4 @@ CLASSIFICATION.update({name + UNFOLDED: functools.partial(classifier, name, unfo
 SEGMENTATION = catalogue(models.segmentation, segmenter)
 DETECTION = catalogue(models.detection, detector)
 VIDEO = catalogue(models.video, video_network)
+SMALL = (small_vit, small_swin, small_swin_v2, small_maxvit, small_convnext)

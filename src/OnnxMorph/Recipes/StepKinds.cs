@@ -71,7 +71,8 @@ public static class StepKinds
             + "a mixture (skip-add) or concatenation (skip-concat) with an earlier value, copies of the layer (replicate-add, replicate-concat), "
             + "identities behind it (split-add, split-concat), or factors for its channels (squeeze-excite).",
             "sequential", "stacked", "module", "residual", "skip-add", "skip-concat", "replicate-add", "replicate-concat", "split-add", "split-concat", "squeeze-excite")
-            with { Required = true };
+            with
+        { Required = true };
         StepOption branches = new("branches", OptionForm.Number, "Parts side by side, 2 by default, of stacked, replicate-* and split-*.") { Most = MostBranches };
         StepOption length = new("length", OptionForm.Number, "Layers of each chain, 2 by default, of sequential and stacked.") { Most = MostLayers };
         StepOption module = new("module", OptionForm.Text,

@@ -69,7 +69,8 @@ public static class RecipeSchema
         {
             case OptionForm.Choice:
                 result["enum"] = new JsonArray([.. option.Choices.Select(c => (JsonNode)c)]);
-                result["default"] = option.Choices[0];
+                if (!option.Required)
+                    result["default"] = option.Choices[0];
                 break;
             case OptionForm.Size:
                 result["description"] += " A number such as 96, a factor such as x1.5, or an increase such as +2.";

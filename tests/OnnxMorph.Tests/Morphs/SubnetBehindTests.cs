@@ -22,7 +22,7 @@ public class SubnetBehindTests
         SubnetOptions options = new(kind) { Branches = 3 };
         for (int dimensions = 1; dimensions <= 3; dimensions++)
             Fits(Image((net, x) => net.Relu(net.Conv(x, 4, 4, name: "a", dimensions: dimensions)), dimensions), options);
-        foreach (int opset in new[] { 9, 12, 17, 21 })
+        foreach (int opset in new[] { 9, 12, 21 })
             Fits(Image((net, x) => net.Relu(net.BatchNorm(net.Conv(x, 4, 4, name: "a"), 4)), opset: opset), options, inDouble: opset is > 10 and < 18);
         Fits(Image((net, x) => net.Conv(x, 4, 4, group: 2, name: "a")), options);
         Fits(Image((net, x) => net.Conv(x, 4, 4, group: 4, name: "a")), options);
@@ -41,10 +41,8 @@ public class SubnetBehindTests
     public void Tokens(SubnetKind kind)
     {
         SubnetOptions options = new(kind) { Branches = 3 };
-        foreach (ElementType type in new[] { ElementType.Float64, ElementType.Float32 })
-            foreach (int opset in new[] { 9, 13, 18, 21 })
-                foreach (bool bias in new[] { false, true })
-                    Fits(Dense((net, x) => net.Op("Tanh", [net.Linear(net.Reshape(x, -1, 1, 4), 4, 4, "a", bias)]), type, opset), options);
+        foreach ((ElementType type, int opset, bool bias) in new[] { (ElementType.Float32, 17, true), (ElementType.Float64, 9, false), (ElementType.Float64, 18, true) })
+            Fits(Dense((net, x) => net.Op("Tanh", [net.Linear(net.Reshape(x, -1, 1, 4), 4, 4, "a", bias)]), type, opset), options);
         if (kind != SubnetKind.SqueezeExcite)
             Fits(Dense((net, x) => net.Relu(net.Op("Gemm", [x, net.Weight([4, 4]), net.Weight([4])], name: "a"))), options);
     }

@@ -29,7 +29,7 @@ internal static class SubnetNets
     public static MorphStep Subnet(string selector, SubnetOptions options, ulong seed = 1)
     {
         var pass = new SubnetPass(Selector.Parse(selector), options, seed);
-        return new MorphStep($"--subnet {selector}={options}", Selector.Parse(selector), pass.Apply);
+        return new MorphStep($"--subnet {selector}={options.Kind}", Selector.Parse(selector), pass.Apply);
     }
 
     /// <summary>The child computes the same, and layer 'a' was rewritten.</summary>

@@ -14,7 +14,7 @@ public class SubnetRandomTests
     [Fact]
     public void ChildrenComputeWhatTheirParentsCompute()
     {
-        int count = int.TryParse(Environment.GetEnvironmentVariable("ONNXMORPH_RANDOM_NETWORKS"), out int more) ? more : 60;
+        int count = int.TryParse(Environment.GetEnvironmentVariable("ONNXMORPH_RANDOM_NETWORKS"), out int more) ? more : 25;
         int first = int.TryParse(Environment.GetEnvironmentVariable("ONNXMORPH_RANDOM_SEED"), out int seed) ? seed : 0;
         var failures = new List<string>();
         int changed = 0;
@@ -31,7 +31,7 @@ public class SubnetRandomTests
         }
 
         Assert.True(failures.Count == 0, string.Join('\n', failures));
-        Assert.True(count < 50 || changed > 0.9 * count, $"Only {changed} of {count} networks changed.");
+        Assert.True(count < 20 || changed > 0.9 * count, $"Only {changed} of {count} networks changed.");
     }
 
     private static bool Holds(int seed)
@@ -51,17 +51,14 @@ public class SubnetRandomTests
 
         if (random.Next(2) == 0)
             steps.Insert(random.Next(steps.Count + 1), Check.Widen("*", "x1.5", seed: (ulong)random.Next()));
-        if (Environment.GetEnvironmentVariable("MASK") is { } mask)
-            steps = [.. steps.Where((_, i) => mask[i] == '1')];
-        File.WriteAllBytes($"/tmp/case{seed}.onnx", Google.Protobuf.MessageExtensions.ToByteArray(net.Proto));
-        Console.WriteLine($"{seed} {net.Type} {string.Join(" ; ", steps.Select(s => s.Name))}");
         return Check.Morph(net, inDouble: !solved, [.. steps]).Steps.Any(s => s.Changes.Count > 0);
     }
 
-    private static string Module(Random random, int depth)
+    // Only layers that others follow have widths of their own: most modules then end in as many channels as the layer.
+    private static string Module(Random random, int depth, bool last = true)
     {
         if (depth == 0 || random.Next(4) == 0)
-            return random.Next(6) switch
+            return random.Next(last ? 3 : 6) switch
             {
                 0 => "id",
                 1 => "layer",
@@ -71,6 +68,7 @@ public class SubnetRandomTests
                 _ => "layer:x1.5",
             };
         string join = new[] { ", ", " | ", ", ", " | ", " & " }[random.Next(5)];
-        return $"({string.Join(join, Enumerable.Range(0, random.Next(2, 4)).Select(_ => Module(random, depth - 1)))})";
+        int parts = random.Next(2, 4);
+        return $"({string.Join(join, Enumerable.Range(1, parts).Select(part => Module(random, depth - 1, join == ", " ? last && part == parts : last)))})";
     }
 }

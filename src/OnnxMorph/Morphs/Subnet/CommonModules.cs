@@ -11,11 +11,17 @@ internal static class CommonModules
     /// <summary>The layer, then new layers that see one position, or their neighbours where a group is one channel.</summary>
     public static Module Sequential(LayerSite site, int length) => Stacked(site, 1, length);
 
+    /// <summary>The layer several times.</summary>
+    public static Module ReplicateAdd(LayerSite site, int branches) => Stacked(site, branches, 1);
+
     /// <summary>New layers one after the other with activations between.</summary>
     public static Module Chain(long kernel, int length) =>
         new([.. Enumerable.Range(0, 2 * length - 1).Select(i => i % 2 == 0 ? new ModuleLayer(i, [kernel]) : (ModuleOperator)new ModuleActivation(i))]);
 
-    /// <summary>Chains side by side.</summary>
+    /// <summary>
+    /// Chains side by side. Each has an activation, behind it where it is one layer: the parts of a sum without one would have the same
+    /// gradient for ever.
+    /// </summary>
     public static Module Stacked(LayerSite site, int branches, int length)
     {
         ImmutableArray<long> added = [site.Form.SpatialAxes > 0 && site.Channels == site.Form.Groups ? DepthwiseKernel : 1];
@@ -30,6 +36,8 @@ internal static class CommonModules
                 operators.Add(new ModuleLayer(operators.Count, added));
             }
 
+            if (length == 1 && branches > 1)
+                operators.Add(new ModuleActivation(operators.Count));
             ends.Add(operators.Count);
         }
 
@@ -37,18 +45,6 @@ internal static class CommonModules
             operators.Add(new ModuleSum([.. ends]));
         return new Module([.. operators]);
     }
-
-    /// <summary>
-    /// The layer several times, each with an activation that starts as the identity: without one, the copies would get the same
-    /// gradients for ever.
-    /// </summary>
-    public static Module ReplicateAdd(int branches) => new(
-    [
-        .. from branch in Enumerable.Range(0, branches)
-           from part in new ModuleOperator[] { new ModuleLayer(0, null), new ModuleActivation(2 * branch + 1) }
-           select part,
-        new ModuleSum([.. Enumerable.Range(1, branches).Select(branch => 2 * branch)]),
-    ]);
 
     /// <summary>The layer several times, each making some of the channels.</summary>
     public static Module ReplicateConcat(int branches) => new(

@@ -47,12 +47,8 @@ internal sealed record LinearOperator(WeightExpression Weight, WeightLayout Layo
     /// <summary>Taps along each spatial axis.</summary>
     public ImmutableArray<long> Kernel => [.. Layout.Spatial.Select(axis => Weight.Shape[axis])];
 
-    /// <summary>Size of the weights: the root of the mean square of all of them; 0 where all are.</summary>
-    public double Size()
-    {
-        Moments all = s_evaluator.Measure(Weight, Layout.Out).Aggregate((a, b) => a + b);
-        return all.Count == 0 ? 0 : Math.Sqrt(all.SquareSum / all.Count);
-    }
+    // The root of the mean square.
+    private static double Size(Moments moments) => Math.Sqrt(moments.SquareSum / Math.Max(1, moments.Count));
 
     /// <summary>The same map followed by a factor.</summary>
     public LinearOperator Times(double factor) => factor == 1 ? this : this with { Weight = new SummedWeight([(factor, Weight)]) };
@@ -90,7 +86,7 @@ internal sealed record LinearOperator(WeightExpression Weight, WeightLayout Layo
         if (width > channels)
         {
             AxisMap extend = AxisMap.Pick((int)channels, (int)(width - channels), [.. Enumerable.Range(0, (int)width)]);
-            var noise = new Fill(FillKind.Normal, Size(), Seeds.For(seed, "extension"));
+            var noise = new Fill(FillKind.Normal, Size(s_evaluator.Measure(Weight, Layout.Out).Aggregate((a, b) => a + b)), Seeds.For(seed, "extension"));
             wide = On(axis, AxisMap.Kronecker(AxisMap.Identity(groups), extend), noise);
         }
 
@@ -136,7 +132,7 @@ internal sealed record LinearOperator(WeightExpression Weight, WeightLayout Layo
     {
         if (shares.Count == 1)
             return [this];
-        WeightExpression[] noise = [.. Enumerable.Range(0, shares.Count).Select(b => Noise(Seeds.For(seed, $"noise {b}")))];
+        WeightExpression[] noise = Noise(shares.Count, seed);
         return [.. shares.Select((share, b) => this with
         {
             Weight = new SummedWeight([(share, Weight), (1, noise[b]), (-1, noise[(b + 1) % noise.Length])]),
@@ -149,19 +145,19 @@ internal sealed record LinearOperator(WeightExpression Weight, WeightLayout Layo
     private const double LeastSize = 0.05;
 
     /// <summary>Random weights of this map's form, a quarter of the size of its own, output channel by output channel.</summary>
-    public WeightExpression Noise(ulong seed)
+    public WeightExpression[] Noise(int count, ulong seed)
     {
         Moments[] channels = s_evaluator.Measure(Weight, Layout.Out);
-        double all = Size();
+        double all = Size(channels.Aggregate((a, b) => a + b));
         if (all == 0)
             all = Math.Sqrt(2.0 / Math.Max(1, Inputs * Kernel.Aggregate(1L, (a, b) => a * b)));
         var rows = new IReadOnlyList<Tap>[channels.Length];
         for (int c = 0; c < rows.Length; c++)
-            rows[c] = [new Tap(c, NoiseSize * Math.Max(Math.Sqrt(channels[c].SquareSum / Math.Max(1, channels[c].Count)), LeastSize * all))];
-        var normal = new FilledWeight(Weight.Type, Weight.Shape, new Fill(FillKind.Normal, 1, seed));
+            rows[c] = [new Tap(c, NoiseSize * Math.Max(Size(channels[c]), LeastSize * all))];
         var maps = new AxisMap?[Weight.Shape.Length];
         maps[Layout.Out] = AxisMap.FromTaps(channels.Length, 0, rows);
-        return normal.Map([.. maps], Fill.Zero);
+        return [.. Enumerable.Range(0, count).Select(n =>
+            new FilledWeight(Weight.Type, Weight.Shape, new Fill(FillKind.Normal, 1, Seeds.For(seed, $"noise {n}"))).Map([.. maps], Fill.Zero))];
     }
 
     private LinearOperator On(int axis, AxisMap map, Fill fill = default)

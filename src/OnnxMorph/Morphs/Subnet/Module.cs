@@ -71,14 +71,16 @@ internal sealed record Module(ImmutableArray<ModuleOperator> Operators)
     public SortedSet<int> LastLayers(int value)
     {
         var last = new SortedSet<int>();
-        var open = new Stack<int>([value]);
-        while (open.TryPop(out int next))
+        // Every value comes behind what it is made of.
+        var open = new SortedSet<int> { value };
+        while (open.Count > 0)
         {
+            int next = open.Max;
+            open.Remove(next);
             if (next == 0 || Producer(next) is ModuleLayer)
                 last.Add(next);
             else
-                foreach (int input in Producer(next).Inputs)
-                    open.Push(input);
+                open.UnionWith(Producer(next).Inputs);
         }
 
         return last;

@@ -131,6 +131,8 @@ internal sealed class ModuleFile
 
     private int Add(ModuleOperator added, long? channels)
     {
+        if (_operators.Count >= ModuleText.MostParts)
+            throw Wrong($"it has more than {ModuleText.MostParts} operators");
         _operators.Add(added);
         _channels.Add(channels);
         return _operators.Count;

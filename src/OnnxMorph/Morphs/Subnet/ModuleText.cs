@@ -16,7 +16,9 @@ namespace OnnxMorph.Morphs.Subnet;
 /// </summary>
 internal sealed class ModuleText
 {
-    private const int MostParts = 1000;
+    /// <summary>The most operators of a module.</summary>
+    public const int MostParts = 200;
+
     private const long LargestKernel = 255;
 
     private readonly string _text;

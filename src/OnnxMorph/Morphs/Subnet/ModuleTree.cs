@@ -14,41 +14,57 @@ internal abstract record ModuleTree
     /// </summary>
     public static ModuleTree? Of(Module module)
     {
-        // An edge ends at a value, or in a slot of a concatenation.
-        var edges = new List<(int From, (int Value, int Slot) To, ModuleTree Tree)>();
+        var readers = new int[module.Result + 1];
+        foreach (int input in module.Operators.SelectMany(o => o.Inputs))
+            readers[input]++;
+        var into = new List<Edge>[module.Result + 1];
         for (int value = 1; value <= module.Result; value++)
         {
             ModuleOperator producer = module.Producer(value);
-            for (int i = 0; i < producer.Inputs.Length; i++)
-                edges.Add((producer.Inputs[i], (value, producer is ModuleConcat && producer.Inputs.Length > 1 ? i : -1), producer is ModuleLayer ? new LayerTree(value) : PassTree.Instance));
+            into[value] = [.. producer.Inputs.Select((from, i) => new Edge(
+                from, producer is ModuleConcat { Parts.Length: > 1 } ? i : null, producer is ModuleLayer ? new LayerTree(value) : PassTree.Instance))];
+            // What one contraction makes possible ends at this value too.
+            while (MergeParallel(into[value]) || MergeConcat(into[value]) || MergeSeries(into[value]))
+            {
+            }
         }
 
-        while (ContractOne())
+        return into[module.Result] is [{ From: 0, Slot: null } only] ? only.Tree : null;
+
+        bool MergeParallel(List<Edge> edges)
         {
+            if (edges.GroupBy(e => (e.From, e.Slot)).FirstOrDefault(g => g.Count() > 1)?.ToList() is not { } same)
+                return false;
+            readers[same[0].From] -= same.Count - 1;
+            edges.RemoveAll(same.Contains);
+            edges.Add(same[0] with { Tree = new SumTree([.. same.Select(e => e.Tree)]) });
+            return true;
         }
 
-        return edges is [(0, (_, -1), { } tree)] ? tree : null;
-
-        bool ContractOne()
+        bool MergeConcat(List<Edge> edges)
         {
-            foreach (var parallel in edges.GroupBy(e => (e.From, e.To)).Where(g => g.Count() > 1))
-                return Replace([.. parallel], (parallel.Key.From, parallel.Key.To, new SumTree([.. parallel.Select(e => e.Tree)])));
-            foreach (var slots in edges.Where(e => e.To.Slot >= 0).GroupBy(e => e.To.Value))
-                if (slots.Select(e => e.To.Slot).Distinct().Count() == slots.Count() && slots.Select(e => e.From).Distinct().Count() == 1)
-                    return Replace([.. slots], (slots.First().From, (slots.Key, -1), new ConcatTree([.. slots.OrderBy(e => e.To.Slot).Select(e => e.Tree)])));
-            for (int value = 1; value < module.Result; value++)
-                if (edges.Where(e => e.To.Value == value).ToList() is [{ To.Slot: -1 } into] && edges.Where(e => e.From == value).ToList() is [var from])
-                    return Replace([into, from], (into.From, from.To, SeriesTree.Of(into.Tree, from.Tree)));
-            return false;
+            if (edges.Count < 2 || edges.Any(e => e.Slot is null || e.From != edges[0].From) || edges.DistinctBy(e => e.Slot).Count() < edges.Count)
+                return false;
+            readers[edges[0].From] -= edges.Count - 1;
+            var whole = new Edge(edges[0].From, null, new ConcatTree([.. edges.OrderBy(e => e.Slot).Select(e => e.Tree)]));
+            edges.Clear();
+            edges.Add(whole);
+            return true;
         }
 
-        bool Replace(List<(int, (int, int), ModuleTree)> old, (int, (int, int), ModuleTree) merged)
+        bool MergeSeries(List<Edge> edges)
         {
-            edges.RemoveAll(old.Contains);
-            edges.Add(merged);
+            int at = edges.FindIndex(e => e.From > 0 && readers[e.From] == 1 && into[e.From] is [{ Slot: null }]);
+            if (at < 0)
+                return false;
+            Edge before = into[edges[at].From][0];
+            edges[at] = edges[at] with { From = before.From, Tree = SeriesTree.Of(before.Tree, edges[at].Tree) };
             return true;
         }
     }
+
+    /// <summary>What leads from one value to another, or to one part of a concatenation.</summary>
+    private sealed record Edge(int From, int? Slot, ModuleTree Tree);
 }
 
 /// <summary>One layer.</summary>

@@ -178,7 +178,7 @@ internal sealed class ModuleWeights
             ImmutableArray<long> place = source.Place(kernel);
             LinearOperator seen = source.Window(place, kernel);
             LinearOperator part = seen.Times(shares[i]);
-            part = part.Plus(1, part with { Weight = seen.Noise(Seeds.For(noise, $"part {i}")) });
+            part = part.Plus(1, part with { Weight = seen.Noise(1, Seeds.For(noise, $"part {i}"))[0] });
             rest = rest.Plus(-1, part.Window([.. place.Select(p => -p)], target.Kernel));
             left -= shares[i];
             Compute(parts[i], part, main);

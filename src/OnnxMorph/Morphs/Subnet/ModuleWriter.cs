@@ -20,6 +20,7 @@ internal sealed class ModuleWriter(Module module, IReadOnlyDictionary<int, Weigh
 {
     private readonly long[] _widths = Widths(module, layers, channels);
     private readonly Dictionary<int, (long First, long Count)> _biased = [];
+    private readonly HashSet<int> _unfit = [];
     private ModuleBias? _bias;
 
     /// <summary>Whether activations start as the identity; else they are what they are.</summary>
@@ -77,22 +78,15 @@ internal sealed class ModuleWriter(Module module, IReadOnlyDictionary<int, Weigh
     // A sum takes the bias on one of its parts, a concatenation a slice on each; activations start as the identity.
     private bool Place(int value, long first)
     {
-        if (value == 0)
-            return false;
-        switch (module.Producer(value))
+        bool placed = value > 0 && !_unfit.Contains(value) && module.Producer(value) switch
         {
-            case ModuleLayer:
-                return module.EndsIn(value) && _biased.TryAdd(value, (first, _widths[value]));
-            case ModuleConcat concat:
-                return concat.Parts.All(part =>
-                {
-                    bool placed = Place(part, first);
-                    first += _widths[part];
-                    return placed;
-                });
-            case var other:
-                return other.Inputs.Any(part => Place(part, first));
-        }
+            ModuleLayer => module.EndsIn(value) && _biased.TryAdd(value, (first, _widths[value])),
+            ModuleConcat concat => concat.Parts.All(part => Place(part, (first += _widths[part]) - _widths[part])),
+            var other => other.Inputs.Any(part => Place(part, first)),
+        };
+        if (!placed)
+            _unfit.Add(value);
+        return placed;
     }
 
     private string Layer(SubnetBuilder builder, int value, string reads, Func<string, string, LinearOperator, string?, NodeProto>? main)

@@ -37,7 +37,7 @@ internal sealed class SkipRewriter : BehindRewriter
     private static string Concat(SubnetBuilder builder, string value, string skip, long channels, long skipped)
     {
         string both = builder.Concat([value, skip]);
-        return builder.Layer("mix", both, builder.Form.Dense().Identity(channels).WithZeroInputs(skipped)).Output[0];
+        return builder.Layer($"mix {skipped}", both, builder.Form.Dense().Identity(channels).WithZeroInputs(skipped)).Output[0];
     }
 
     // The layer's own input where it fits; else, of the values that the layer is made of and that layers made, the last.

@@ -20,7 +20,7 @@ internal sealed class SplitRewriter : BehindRewriter
         if (Concatenates && site.Channels < Branches)
             throw new SubnetRefusedException($"its {site.Channels} channels cannot be shared out over {Branches} branches");
         LayerForm form = site.Form.Dense();
-        Module shares = CommonModules.ReplicateAdd(Branches).At(form.PointKernel, site.Channels, site.Channels);
+        Module shares = CommonModules.ReplicateAdd(site, Branches).At(form.PointKernel, site.Channels, site.Channels);
         ulong seed = Seeds.For(Seed, $"split {site.Name}");
         return sharing => PutBehind(site, sharing, (builder, value) =>
         {

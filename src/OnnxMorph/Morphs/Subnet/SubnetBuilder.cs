@@ -37,8 +37,9 @@ internal sealed class SubnetBuilder(
     /// <summary>Integers.</summary>
     public string Ints(string role, params long[] values)
     {
-        if (!shared.TryGetValue(role, out string? weight))
-            shared[role] = weight = editor.AddInts($"{name}_{role}", ElementType.Int64, values, [values.Length]);
+        string key = $"{role} {string.Join(' ', values)}";
+        if (!shared.TryGetValue(key, out string? weight))
+            shared[key] = weight = editor.AddInts($"{name}_{role}", ElementType.Int64, values, [values.Length]);
         return weight;
     }
 

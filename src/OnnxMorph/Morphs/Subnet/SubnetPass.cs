@@ -134,7 +134,7 @@ public sealed class SubnetPass
             SubnetKind.Module => InPlace(_ => _module!),
             SubnetKind.Sequential => InPlace(site => CommonModules.Sequential(site, _options.Length)),
             SubnetKind.Stacked => InPlace(site => CommonModules.Stacked(site, _options.Branches, _options.Length)),
-            SubnetKind.ReplicateAdd => InPlace(_ => CommonModules.ReplicateAdd(_options.Branches), evenShares: true),
+            SubnetKind.ReplicateAdd => InPlace(site => CommonModules.ReplicateAdd(site, _options.Branches), evenShares: true),
             SubnetKind.ReplicateConcat => new GroupedCopiesRewriter
             {
                 Analysis = analysis,

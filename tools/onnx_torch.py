@@ -20,8 +20,7 @@ from torch.nn import functional
 
 OPERATORS = {}
 
-# Activations with stretches of slope 0 or a kink, which may hide a parameter from the gradient.
-KINKED = {"Relu", "LeakyRelu", "PRelu", "Clip", "HardSigmoid", "HardSwish"}
+LAYERS = {"BatchNormalization", "Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
 class UnsupportedOperator(Exception):
@@ -62,9 +61,9 @@ class OnnxModule(torch.nn.Module):
     """An ONNX graph as a torch module; `forward` takes the graph's inputs in order and gives a tuple of its outputs.
 
     `batch_statistics` makes batch norms normalise by the batch at hand and move their running statistics, as in
-    training, whatever their nodes say. `excited` multiplies what kinked activations take by normal noise: units that sleep
-    (a ReLU below 0 for every image) wake, while a value that is 0 because of zero weights stays 0. A parameter without
-    gradient even then is dead by structure or by its zeros.
+    training, whatever their nodes say. `excited` multiplies the results of layers with weights by normal noise: units
+    that sleep (a ReLU below 0 for every image) wake, while what is 0 because of zero weights stays 0. A parameter without
+    gradient even then is dead, by the network's structure or by weights of 0.
     """
 
     def __init__(self, model, dtype):
@@ -121,11 +120,11 @@ class OnnxModule(torch.nn.Module):
             call.batch_statistics = self.batch_statistics
             call.module = self
             arguments = [values[name] if name else None for name in call.node.input]
-            if self.excited and call.node.op_type in KINKED and arguments[0].is_floating_point():
-                arguments[0] = arguments[0] * torch.randn_like(arguments[0])
             results = function(call, *arguments)
             if not isinstance(results, (tuple, list)):
                 results = (results,)
+            if self.excited and call.node.op_type in LAYERS and any(isinstance(a, torch.nn.Parameter) for a in arguments):
+                results = (results[0] * torch.randn_like(results[0]),)
             values.update((name, result) for name, result in zip(call.node.output, results) if name)
             for name in self._last_use[i]:
                 values.pop(name, None)

@@ -11,7 +11,7 @@ degrees, which the parents have not seen. Checked are:
 - after 50 steps no two channels are equal (channel_ties.py), unless both sleep as their source in the parent does, and no
   two tensors are;
 - no row, column or tap of a parameter that the morph added or changed is dead: without gradient in 50 steps, and also when
-  the inputs of kinked activations are multiplied by noise, which wakes units that merely sleep.
+  the results of layers are multiplied by noise, which wakes units that merely sleep.
 
 The report has a table for each optimiser and says which checks failed; then the exit status is 1.
 
@@ -62,8 +62,8 @@ CONTROL = {"control: equal shares": "--widen '*=x1.5' --widen-shares equal"}
 CONTROL_OPTIMISER = "sgd"
 
 STEPS = 50  # what the checks of channels and gradients look at
-FIRST_STEPS = 4  # batches that the first step is tried with
-PROBE = 512  # training images that losses are measured on
+FIRST_STEPS = 3  # batches that the first step is tried with
+PROBE = 256  # training images that losses are measured on
 DEGREES = 30  # digits are turned by up to this
 SAME_LOSS = 1e-5  # relative: rounding in float32
 SAME_OUTPUT = 1e-5  # relative to the largest output
@@ -405,7 +405,7 @@ Batch norms {statistics}. Numbers in parentheses are the parent's, trained likew
 | tied pairs | those of them whose readers' weights are equal too: no optimiser that sees gradients alone parts them |
 | twins | pairs of tensors that the morph added or changed which are equal after {steps} steps: branches that stay copies |
 | nearest | the smallest distance between two channels of one space that do not sleep after {steps} steps: Euclidean, over everything that makes and reads a channel, relative to a channel's root mean square |
-| dead | tensors that the morph added or changed with a row, column or tap that has no gradient whatever its activations do: none in {steps} steps, and none where the inputs of ReLUs and other kinked activations are multiplied by noise afterwards; those that the parent's tensor has too (a key's bias shifts all scores alike) are left out |
+| dead | tensors that the morph added or changed with a row, column or tap that has no gradient whatever its activations do: none in {steps} steps, and none when the results of layers are multiplied by noise afterwards, which wakes units that sleep, but not what is 0 or read with zeros; those that the parent's tensor has too (a key's bias shifts all scores alike) are left out |
 | asleep | rows, columns and taps of these tensors that had no gradient in {steps} steps only because a unit is always off, or always on where a parameter acts on the other side; in parentheses the number in the whole parent. Copies of a unit that sleeps sleep as well |
 | loss after, held out | the loss as above and the share of held-out images (turned) that are right after all epochs |
 
@@ -460,6 +460,7 @@ def parse_arguments():
     parser.add_argument("--morphs", default="*", metavar="GLOB", help="names of morphs (default: all)")
     parser.add_argument("--morph", action="append", metavar="NAME:OPTIONS", help="a line to run in place of the table's; may be given several times")
     parser.add_argument("--command", type=pathlib.Path, metavar="FILE", help="the onnxmorph to use (default: this repository's, built first)")
+    parser.add_argument("--no-build", action="store_true", help="run what was built before")
     parser.add_argument("--optimisers", default="sgd,adam", metavar="LIST", help=f"of {', '.join(OPTIMISERS)} (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--frozen-statistics", action="store_true",
@@ -474,7 +475,7 @@ def main():
     arguments = parse_arguments()
     torch.set_num_threads(1)
     try:
-        for project in (RUN_MODEL, LIST_SPACES, *([] if arguments.command else [COMMAND])):
+        for project in () if arguments.no_build else (RUN_MODEL, LIST_SPACES, *([] if arguments.command else [COMMAND])):
             call("dotnet", "build", "-c", "Release", "-v", "q", project)
         arguments.command = arguments.command or program(COMMAND)
         with tempfile.TemporaryDirectory() as folder:

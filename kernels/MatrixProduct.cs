@@ -6,7 +6,7 @@ using System.Runtime.InteropServices;
 namespace OnnxMorph.Kernels;
 
 /// <summary>
-/// Sums of matrix products in float64, C += s·A·B, on the machine's cores. Every element of C adds its products one after the
+/// Sums of matrix products in float64, C += s·A·B or s·A·Bᵀ, on the machine's cores. Every element of C adds its products one after the
 /// other with fused multiply-adds, so that neither the width of vectors nor the number of threads changes a bit.
 /// </summary>
 public static class MatrixProduct
@@ -27,17 +27,28 @@ public static class MatrixProduct
     /// <param name="b">B, inner × columns.</param>
     /// <param name="scale">The factor s.</param>
     /// <exception cref="ArgumentException">The sizes do not fit.</exception>
-    public static void Add(MatrixView c, MatrixView a, MatrixView b, double scale = 1)
+    public static void Add(MatrixView c, MatrixView a, MatrixView b, double scale = 1) => Add(c, a, b, scale, transposed: false);
+
+    /// <summary>Adds <paramref name="scale"/>·A·Bᵀ to C.</summary>
+    /// <param name="c">C, rows × columns.</param>
+    /// <param name="a">A, rows × inner.</param>
+    /// <param name="b">B, columns × inner.</param>
+    /// <param name="scale">The factor s.</param>
+    /// <exception cref="ArgumentException">The sizes do not fit.</exception>
+    public static void AddTransposed(MatrixView c, MatrixView a, MatrixView b, double scale = 1) => Add(c, a, b, scale, transposed: true);
+
+    private static void Add(MatrixView c, MatrixView a, MatrixView b, double scale, bool transposed)
     {
-        if (a.Rows != c.Rows || b.Columns != c.Columns || a.Columns != b.Rows)
-            throw new ArgumentException($"{a.Rows}×{a.Columns} times {b.Rows}×{b.Columns} is not {c.Rows}×{c.Columns}.");
+        (int inner, int columns) = transposed ? (b.Columns, b.Rows) : (b.Rows, b.Columns);
+        if (a.Rows != c.Rows || columns != c.Columns || a.Columns != inner)
+            throw new ArgumentException($"{a.Rows}×{a.Columns} times {inner}×{columns} is not {c.Rows}×{c.Columns}.");
         int panels = (c.Columns + s_tileColumns - 1) / s_tileColumns, blocks = (c.Rows + BlockRows - 1) / BlockRows;
         bool parallel = (long)c.Rows * c.Columns * a.Columns >= SerialWork;
-        double[] packed = ArrayPool<double>.Shared.Rent(panels * s_tileColumns * Math.Min(Depth, b.Rows));
-        for (int k = 0; k < b.Rows; k += Depth)
+        double[] packed = ArrayPool<double>.Shared.Rent(panels * s_tileColumns * Math.Min(Depth, inner));
+        for (int k = 0; k < inner; k += Depth)
         {
-            int first = k, depth = Math.Min(Depth, b.Rows - k);
-            For(panels, parallel, panel => Pack(b, scale, first, depth, panel, packed.AsSpan(panel * s_tileColumns * depth, s_tileColumns * depth)));
+            int first = k, depth = Math.Min(Depth, inner - k);
+            For(panels, parallel, panel => Pack(b, transposed, scale, first, depth, panel, packed.AsSpan(panel * s_tileColumns * depth, s_tileColumns * depth)));
             For(blocks, parallel, block => AddBlock(c, a, first, depth, block, packed));
         }
 
@@ -53,18 +64,29 @@ public static class MatrixProduct
                 body(i);
     }
 
-    // The columns of one panel side by side; columns beyond the last are zero.
-    private static void Pack(MatrixView b, double scale, int firstRow, int depth, int panel, Span<double> packed)
+    // The columns of one panel side by side, times the factor; columns beyond the last are zero.
+    private static void Pack(MatrixView b, bool transposed, double scale, int firstRow, int depth, int panel, Span<double> packed)
     {
-        int column = panel * s_tileColumns, width = Math.Min(s_tileColumns, b.Columns - column);
+        int column = panel * s_tileColumns, width = Math.Min(s_tileColumns, (transposed ? b.Rows : b.Columns) - column);
         packed.Clear();
+        if (transposed)
+        {
+            for (int i = 0; i < width; i++)
+            {
+                ReadOnlySpan<double> values = b.Row(column + i).Slice(firstRow, depth);
+                for (int row = 0; row < values.Length; row++)
+                    packed[row * s_tileColumns + i] = scale * values[row];
+            }
+
+            return;
+        }
+
         for (int row = 0; row < depth; row++)
         {
+            ReadOnlySpan<double> values = b.Row(firstRow + row).Slice(column, width);
             Span<double> target = packed.Slice(row * s_tileColumns, width);
-            b.Row(firstRow + row).Slice(column, width).CopyTo(target);
-            if (scale != 1)
-                for (int i = 0; i < width; i++)
-                    target[i] *= scale;
+            for (int i = 0; i < target.Length; i++)
+                target[i] = scale * values[i];
         }
     }
 

@@ -24,6 +24,20 @@ public readonly record struct MatrixView(double[] Values, int Offset, int Rows, 
     public MatrixView Part(int row, int column, int rows, int columns) =>
         this with { Offset = Offset + row * Stride + column, Rows = rows, Columns = columns };
 
+    /// <summary>Copies all elements to a matrix of the same sizes.</summary>
+    public void CopyTo(MatrixView target)
+    {
+        for (int row = 0; row < Rows; row++)
+            Row(row).CopyTo(target.Row(row));
+    }
+
+    /// <summary>Sets all elements to zero.</summary>
+    public void Clear()
+    {
+        for (int row = 0; row < Rows; row++)
+            Row(row).Clear();
+    }
+
     /// <summary>A copy with rows and columns exchanged.</summary>
     public MatrixView Transposed()
     {

@@ -33,7 +33,10 @@ public class MatrixProductTests
                     sum = Math.FusedMultiplyAdd(a[i, k], scale * b[k, j], sum);
                 }
 
-        MatrixProduct.Add(c, a, b, scale);
+        if (random.Next(2) == 0)
+            MatrixProduct.Add(c, a, b, scale);
+        else
+            MatrixProduct.AddTransposed(c, a, b.Transposed(), scale);
         Assert.Equal(expected, c.Values);
         Assert.Equal(rows * inner * columns > 0, !before.AsSpan().SequenceEqual(c.Values));
     }, iter: 100);
@@ -44,6 +47,7 @@ public class MatrixProductTests
         var random = new Random(1);
         Assert.Throws<ArgumentException>(() => MatrixProduct.Add(Draw(random, 2, 3), Draw(random, 2, 4), Draw(random, 5, 3)));
         Assert.Throws<ArgumentException>(() => MatrixProduct.Add(Draw(random, 2, 3), Draw(random, 3, 4), Draw(random, 4, 3)));
+        Assert.Throws<ArgumentException>(() => MatrixProduct.AddTransposed(Draw(random, 2, 3), Draw(random, 2, 4), Draw(random, 4, 3)));
     }
 
     [Fact]

@@ -24,24 +24,22 @@ internal sealed class CholeskySolver
     {
         _factor = matrix;
         int size = matrix.Rows;
+        var panels = new double[Math.Max(0, size - Block) * Block];
         for (int start = 0; start < size; start += Block)
         {
             int length = Math.Min(Block, size - start), end = start + length, rest = size - end;
             Matrix<double> lower = DenseMatrix.Create(length, length, (i, j) => matrix[start + Math.Max(i, j), start + Math.Min(i, j)]).Cholesky().Factor;
             var inverse = new MatrixView(lower.Inverse().ToRowMajorArray(), length, length);
             _inverses.Add(inverse);
-            if (rest == 0)
-                break;
             // The panel below the block becomes P·L⁻ᵀ, and what is right of it loses panel·panelᵀ, in its lower triangle.
-            var panel = new MatrixView(new double[rest * length], rest, length);
-            MatrixProduct.Add(panel, matrix.Part(end, start, rest, length), inverse.Transposed());
-            for (int row = 0; row < rest; row++)
-                panel.Row(row).CopyTo(matrix.Part(end, start, rest, length).Row(row));
-            MatrixView transposed = panel.Transposed();
+            MatrixView below = matrix.Part(end, start, rest, length), panel = new(panels, rest, length);
+            below.CopyTo(panel);
+            below.Clear();
+            MatrixProduct.AddTransposed(below, panel, inverse);
             for (int row = 0; row < rest; row += Block)
             {
                 int rows = Math.Min(Block, rest - row);
-                MatrixProduct.Add(matrix.Part(end + row, end, rows, row + rows), panel.Part(row, 0, rows, length), transposed.Part(0, 0, length, row + rows), -1);
+                MatrixProduct.AddTransposed(matrix.Part(end + row, end, rows, row + rows), below.Part(row, 0, rows, length), below.Part(0, 0, row + rows, length), -1);
             }
         }
     }
@@ -50,33 +48,35 @@ internal sealed class CholeskySolver
     /// <param name="right">B, one right side a row; becomes X.</param>
     public void Solve(MatrixView right)
     {
-        int size = _factor.Rows;
+        var buffer = new double[right.Rows * Block];
         // Y·Lᵀ = B from the first block on, then X·L = Y from the last.
         for (int block = 0; block < _inverses.Count; block++)
         {
-            (int start, int length) = (block * Block, _inverses[block].Rows);
-            MatrixView own = right.Part(0, start, right.Rows, length);
-            if (start > 0)
-                MatrixProduct.Add(own, right.Part(0, 0, right.Rows, start), _factor.Part(start, 0, length, start).Transposed(), -1);
-            Multiply(own, _inverses[block].Transposed());
+            (MatrixView own, int start, int length) = Part(block);
+            MatrixProduct.AddTransposed(own, right.Part(0, 0, right.Rows, start), _factor.Part(start, 0, length, start), -1);
+            MatrixView rest = Take(own);
+            MatrixProduct.AddTransposed(own, rest, _inverses[block]);
         }
 
         for (int block = _inverses.Count - 1; block >= 0; block--)
         {
-            (int start, int length) = (block * Block, _inverses[block].Rows);
-            int end = start + length;
-            MatrixView own = right.Part(0, start, right.Rows, length);
-            if (end < size)
-                MatrixProduct.Add(own, right.Part(0, end, right.Rows, size - end), _factor.Part(end, start, size - end, length), -1);
-            Multiply(own, _inverses[block]);
+            (MatrixView own, int start, int length) = Part(block);
+            int end = start + length, behind = _factor.Rows - end;
+            MatrixProduct.Add(own, right.Part(0, end, right.Rows, behind), _factor.Part(end, start, behind, length), -1);
+            MatrixView rest = Take(own);
+            MatrixProduct.Add(own, rest, _inverses[block]);
         }
-    }
 
-    private static void Multiply(MatrixView matrix, MatrixView factor)
-    {
-        var product = new MatrixView(new double[matrix.Rows * matrix.Columns], matrix.Rows, matrix.Columns);
-        MatrixProduct.Add(product, matrix, factor);
-        for (int row = 0; row < matrix.Rows; row++)
-            product.Row(row).CopyTo(matrix.Row(row));
+        (MatrixView, int, int) Part(int block) =>
+            (right.Part(0, block * Block, right.Rows, _inverses[block].Rows), block * Block, _inverses[block].Rows);
+
+        // A copy, and zeros in its place.
+        MatrixView Take(MatrixView matrix)
+        {
+            var copy = new MatrixView(buffer, matrix.Rows, matrix.Columns);
+            matrix.CopyTo(copy);
+            matrix.Clear();
+            return copy;
+        }
     }
 }

@@ -105,11 +105,8 @@ internal sealed class MatrixPolynomial
         var result = new MatrixPolynomial(Rows, other.Rows, taps);
         int[,] sums = TapSums(taps, other.Taps);
         for (int u = 0; u < other.TapCount; u++)
-        {
-            MatrixView adjoint = other[u].Transposed();
             for (int x = 0; x < result.TapCount; x++)
-                MatrixProduct.Add(result[x], this[sums[x, u]], adjoint);
-        }
+                MatrixProduct.AddTransposed(result[x], this[sums[x, u]], other[u]);
 
         return result;
     }
@@ -119,9 +116,7 @@ internal sealed class MatrixPolynomial
     {
         var result = new MatrixPolynomial(Columns, Rows, Taps);
         for (int tap = 0; tap < TapCount; tap++)
-            for (int row = 0; row < Rows; row++)
-                for (int column = 0; column < Columns; column++)
-                    result[tap][column, row] = this[tap][row, column];
+            this[tap].Transposed().CopyTo(result[tap]);
         return result;
     }
 
@@ -134,8 +129,7 @@ internal sealed class MatrixPolynomial
         for (int axis = 0; axis < taps.Length; axis++)
             first = first * (taps[axis] - Taps[axis] + 1) + shift[axis];
         for (int tap = 0; tap < TapCount; tap++)
-            for (int row = 0; row < Rows; row++)
-                this[tap].Row(row).CopyTo(result[sums[tap, first]].Row(row));
+            this[tap].CopyTo(result[sums[tap, first]]);
         return result;
     }
 }

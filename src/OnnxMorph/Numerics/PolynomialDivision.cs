@@ -85,7 +85,6 @@ internal static class PolynomialDivision
         MatrixView normal = Square(count * size);
         // Numbers of sums tell differences: u − u' = x' − x where x + u and x' + u' are one power.
         int[,] sums = MatrixPolynomial.TapSums(taps, divisor.Taps);
-        MatrixView[] adjoints = [.. Enumerable.Range(0, divisor.TapCount).Select(u => divisor[u].Transposed())];
         var done = new bool[count, count];
         for (int x = 0; x < count; x++)
         {
@@ -97,13 +96,12 @@ internal static class PolynomialDivision
                 for (int u = 0; u < divisor.TapCount; u++)
                     for (int w = 0; w < divisor.TapCount; w++)
                         if (sums[x, u] == sums[y, w])
-                            MatrixProduct.Add(block, divisor[u], adjoints[w]);
+                            MatrixProduct.AddTransposed(block, divisor[u], divisor[w]);
                 foreach ((int x2, int y2) in SameDifference(taps, x, y))
                 {
                     done[x2, y2] = true;
                     if ((x2, y2) != (x, y))
-                        for (int row = 0; row < size; row++)
-                            block.Row(row).CopyTo(normal.Part(x2 * size, y2 * size, size, size).Row(row));
+                        block.CopyTo(normal.Part(x2 * size, y2 * size, size, size));
                 }
             }
         }
@@ -117,12 +115,13 @@ internal static class PolynomialDivision
         int size = divisor.Columns;
         MatrixView normal = Square(targetTaps * size);
         int[,] sums = MatrixPolynomial.TapSums(taps, divisor.Taps);
+        MatrixView product = Square(size);
         for (int u = 0; u < divisor.TapCount; u++)
         {
             MatrixView adjoint = divisor[u].Transposed();
             for (int w = 0; w <= u; w++)
             {
-                var product = new MatrixView(new double[size * size], size, size);
+                product.Clear();
                 MatrixProduct.Add(product, adjoint, divisor[w]);
                 for (int x = 0; x < sums.GetLength(0); x++)
                     for (int row = 0; row < size; row++)

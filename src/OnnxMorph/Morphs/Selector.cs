@@ -8,8 +8,8 @@ using OnnxMorph.Structure;
 namespace OnnxMorph.Morphs;
 
 /// <summary>
-/// What a step is for: a glob over node names, or <c>blocks:</c> and a glob over the paths of the structure that <c>inspect</c> prints,
-/// which stands for all nodes of what it names; <c>*</c> is everything that takes the change.
+/// What a step is for: a glob over node names, or <c>blocks:</c> and a glob over the paths or scopes of the structure that
+/// <c>inspect</c> prints, which stands for all nodes of what it names; <c>*</c> is everything that takes the change.
 /// </summary>
 public sealed class Selector
 {
@@ -55,13 +55,15 @@ public sealed class Selector
         if (!SelectsBlocks)
             return Matches(analysis.Graph.Nodes[node]);
         if (_selected is not { } selected || selected.Analysis != analysis)
-            _selected = selected = (analysis, [.. ModelStructure.Of(analysis).Sections.Where(s => Fits(s.Path)).SelectMany(s => s.Nodes)]);
+            _selected = selected = (analysis, [.. ModelStructure.Of(analysis).Sections.Where(Fits).SelectMany(s => s.Nodes)]);
         return selected.Nodes.Contains(node);
     }
 
     /// <summary>The blocks that the selector names; a part of a block only where it does not name the whole.</summary>
     internal IEnumerable<Block> Blocks(ModelStructure structure) =>
-        structure.Blocks.SelectMany(block => Fits(block.Path) ? [block] : block.Parts.Where(part => Fits(part.Path)));
+        structure.Blocks.SelectMany(block => Fits(block) ? [block] : block.Parts.Where(Fits));
+
+    private bool Fits(Section section) => Fits(section.Path) || (section.Scope is { } scope && Fits(scope));
 
     private bool Fits(string name) => _pattern == name || FileSystemName.MatchesSimpleExpression(_pattern, name, ignoreCase: false);
 

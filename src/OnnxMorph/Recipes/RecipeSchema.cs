@@ -39,7 +39,7 @@ public static class RecipeSchema
         {
             ["selector"] = new JsonObject
             {
-                ["description"] = "A glob over the layer names that `onnxmorph inspect` prints; '*' is every layer that takes the step.",
+                ["description"] = "A glob over the layer names that `onnxmorph inspect` prints, or 'blocks:' and a glob over the paths or scopes of its structure; '*' is everything that takes the step.",
                 ["type"] = "string",
                 ["minLength"] = 1,
             },

@@ -331,12 +331,13 @@ public sealed class DeepenBlocksTests
     [Fact]
     public void LayersOfBlocks()
     {
-        Net net = Image((net, x) => net.Classifier(net.Basic(net.Basic(net.ConvUnit(x, 4, 4, name: "stem"), 4, 4), 4, 8, 2), 8));
+        Net net = Image((net, x) => net.Classifier(net.Basic(net.Basic(net.ConvUnit(x, 4, 4, name: "stem"), 4, 4), 4, 8, 2, scope: "/layer2/layer2.0"), 8));
         int Layers(string selector) => Check.Morph(net, Check.Kernel(selector, "+2")).Steps[0].Changes.Count;
         Assert.Equal(6, Layers("*"));
         Assert.Equal(1, Layers("blocks:stem"));
         Assert.Equal(2, Layers("blocks:stage1/block1"));
         Assert.Equal(5, Layers("blocks:stage*"));
+        Assert.Equal(3, Layers("blocks:layer2/*"));
         // Both layers of the block make the residual stream or its inner channels; the stem follows the stream.
         MorphResult wide = Check.Morph(net, Check.Widen("blocks:stage1/*", "6"));
         Assert.Equal([6, 6], wide.Steps[0].Changes.Select(c => (int)c.After));
@@ -349,7 +350,7 @@ public sealed class DeepenBlocksTests
     public void RandomNetworks()
     {
         int changed = 0;
-        for (int seed = 0; seed < 16; seed++)
+        for (int seed = 0; seed < 10; seed++)
         {
             var random = new Random(seed);
             Net net = Image((net, x) =>
@@ -381,6 +382,6 @@ public sealed class DeepenBlocksTests
             changed += Check.Morph(net, Step(), Step(), Step()).Steps.Sum(s => s.Changes.Count(c => c.What == "blocks"));
         }
 
-        Assert.True(changed > 16, $"Only {changed} blocks were deepened.");
+        Assert.True(changed > 10, $"Only {changed} blocks were deepened.");
     }
 }

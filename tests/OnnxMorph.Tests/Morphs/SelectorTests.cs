@@ -32,9 +32,18 @@ public class SelectorTests
         Assert.True(Selector.Parse("y").Matches(node));
     }
 
+    [Fact]
+    public void BlocksAreFoundInTheWholeGraph()
+    {
+        Assert.True(Selector.Parse("blocks:*").SelectsBlocks);
+        Assert.False(Selector.Parse("blocks*").SelectsBlocks);
+        Assert.Throws<UsageException>(() => Selector.Parse("blocks:*").Matches(new NodeProto { Name = "a" }));
+    }
+
     [Theory]
     [InlineData("")]
     [InlineData("layers:")]
+    [InlineData("blocks:")]
     public void NoSelector(string text) => Assert.Throws<UsageException>(() => Selector.Parse(text));
 
     [Theory]

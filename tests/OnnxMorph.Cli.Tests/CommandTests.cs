@@ -31,6 +31,13 @@ public sealed class CommandTests : IDisposable
         JsonElement stream = document.GetProperty("spaces")[0];
         Assert.Equal(["/0/Conv", "/3/conv2/Conv", "/4/conv2/Conv"], stream.GetProperty("producers").EnumerateArray().Select(p => p.GetString()));
 
+        JsonElement structure = document.GetProperty("structure");
+        JsonElement block = structure.GetProperty("stages")[1].GetProperty("blocks")[1];
+        Assert.Equal("stage2/block2", block.GetProperty("path").GetString());
+        Assert.True(block.GetProperty("isResidual").GetBoolean());
+        Assert.Equal(["a", "a.norm", "b", "b.norm"], block.GetProperty("layers").EnumerateArray().Select(l => l.GetProperty("role").GetString()));
+        Assert.Equal(["stem", "stages", "head"], structure.EnumerateObject().Select(p => p.Name));
+
         Assert.Contains("44,738 parameters", run.Error);
         Command text = await Command.Succeed("inspect", s_resnet);
         Assert.Equal(run.Error, text.Output);

@@ -17,6 +17,7 @@ public sealed class MorphTests : IDisposable
         {
             morphs.Add(model, ["--widen", "*=x1.5"]);
             morphs.Add(model, ["--widen", "*=x2", "--deepen", "*", "--kernel", "*=+2"]);
+            morphs.Add(model, ["--deepen", "blocks:*", "--widen", "blocks:stage1/*=x2"]);
         }
 
         morphs.Add("digits_resnet", ["--widen", "*=+3", "--widen-method", "opposed"]);
@@ -35,6 +36,22 @@ public sealed class MorphTests : IDisposable
         Assert.InRange(expected.Index().Count(x => x.Item == Digits.Labels[x.Index]), 350, 360);
         Assert.Equal(expected, OnnxFile.Classify(_files["child.onnx"], Digits.Images));
         Assert.Equal(["child.onnx"], _files.Snapshot().Keys);
+    }
+
+    [Fact]
+    public async Task Deepening_a_block_adds_blocks_like_it()
+    {
+        string parent = Workspace.Model("digits_resnet.onnx"), child = _files["child.onnx"];
+        Command run = await Command.Succeed("morph", parent, "-o", child, "--deepen", "blocks:stage2/*=2", "--json");
+        Assert.Equal("bit-exact", run.Document().GetProperty("verification").GetProperty("exactness").GetString());
+        JsonElement step = run.Document().GetProperty("steps")[0];
+        Assert.Equal("block 'stage2/block2' (6)", Assert.Single(step.GetProperty("changes").EnumerateArray()).GetProperty("where").GetString());
+        Assert.Contains("16×8×8", Assert.Single(step.GetProperty("refused").EnumerateArray()).GetProperty("reason").GetString());
+        Command inspection = await Command.Succeed("inspect", child, "--json");
+        Assert.Equal([2, 4, 2], inspection.Document().GetProperty("structure").GetProperty("stages").EnumerateArray().Select(s => s.GetProperty("blocks").GetArrayLength()));
+
+        Command nothing = await Command.Run("morph", parent, "-o", _files["other.onnx"], "--deepen", "blocks:stage9/*");
+        Assert.Equal(4, nothing.ExitCode);
     }
 
     [Fact]

@@ -5,7 +5,7 @@ using OnnxMorph.Kernels;
 namespace OnnxMorph.Numerics;
 
 /// <summary>
-/// Division of matrix polynomials by least squares: X with ‖T − X·H‖² smallest, of smallest norm where many have it. With H and T
+/// Division of matrix polynomials by least squares: X with ‖T − X·H‖² smallest, of smallest norm where X has more elements than T. With H and T
 /// written out as matrices it is X·M = T, one system for all rows of X, where M[(x, l), (v, c)] = H[v−x][l, c]. Its normal
 /// equations, M·Mᵀ or Mᵀ·M, whichever is smaller, are put together from products of H's coefficients; M itself is never made.
 /// </summary>
@@ -14,8 +14,8 @@ internal static class PolynomialDivision
     /// <summary>The most equations that are solved at once: 2 GB of float64.</summary>
     public const int MostEquations = 16_000;
 
-    // Solutions of normal equations lose half the digits; each correction with the residual brings some of them back.
-    private const int MostCorrections = 3;
+    // Solutions of normal equations lose half the digits, and more where they are near singular; each correction brings some back.
+    private const int MostCorrections = 5;
 
     /// <summary>Equations to be solved for a division: the smaller side of M.</summary>
     /// <param name="rows">Rows of H's coefficients.</param>
@@ -42,17 +42,20 @@ internal static class PolynomialDivision
         for (int i = 0; i < normal.Rows; i++)
             normal[i, i] += 4 * normal.Rows * Math.ScaleB(largest, -52);
         var solver = new CholeskySolver(normal);
-        MatrixPolynomial quotient = Solve(target), rest = target - quotient * divisor;
-        double error = rest.SquaredNorm;
-        for (int i = 0; i < MostCorrections; i++)
+        var quotient = new MatrixPolynomial(target.Rows, divisor.Rows, taps);
+        MatrixPolynomial rest = target, gradient = rest.Correlate(divisor, taps);
+        double error = gradient.SquaredNorm;
+        // The remainder itself does not tell when to stop: most of it may be what no quotient takes away.
+        for (int i = 0; i <= MostCorrections && error > 0; i++)
         {
-            MatrixPolynomial correction = Solve(rest);
-            TensorPrimitives.Add<double>(quotient.Values, correction.Values, correction.Values);
-            rest = target - correction * divisor;
-            double better = rest.SquaredNorm;
+            MatrixPolynomial next = Solve(rest, gradient);
+            TensorPrimitives.Add<double>(quotient.Values, next.Values, next.Values);
+            rest = target - next * divisor;
+            gradient = rest.Correlate(divisor, taps);
+            double better = gradient.SquaredNorm;
             if (better >= error)
                 break;
-            (quotient, bool worthwhile) = (correction, better < error / 4);
+            (quotient, bool worthwhile) = (next, better < error / 4);
             error = better;
             if (!worthwhile)
                 break;
@@ -60,17 +63,19 @@ internal static class PolynomialDivision
 
         return quotient;
 
-        MatrixPolynomial Solve(MatrixPolynomial right)
+        // The step that takes the gradient, right·Mᵀ, away.
+        MatrixPolynomial Solve(MatrixPolynomial right, MatrixPolynomial gradient)
         {
-            if (leastNorm)
-            {
-                var weights = new MatrixPolynomial(right.Rows, right.Columns, right.Taps);
-                right.Values.CopyTo(weights.Values, 0);
-                solver.Solve(weights.Unfolded);
-                return weights.Correlate(divisor, taps);
-            }
+            if (!leastNorm)
+                return Solved(gradient);
+            // What of the remainder no quotient makes is divided by nearly nothing, and rounding spreads it; a correction leaves it out first.
+            return Solved(right == target ? right : Solved(gradient * divisor)).Correlate(divisor, taps);
+        }
 
-            MatrixPolynomial result = right.Correlate(divisor, taps);
+        MatrixPolynomial Solved(MatrixPolynomial right)
+        {
+            var result = new MatrixPolynomial(right.Rows, right.Columns, right.Taps);
+            right.Values.CopyTo(result.Values, 0);
             solver.Solve(result.Unfolded);
             return result;
         }

@@ -51,7 +51,7 @@ public sealed class MorphTests : IDisposable
         Assert.Equal([2, 4, 2], inspection.Document().GetProperty("structure").GetProperty("stages").EnumerateArray().Select(s => s.GetProperty("blocks").GetArrayLength()));
 
         Command nothing = await Command.Run("morph", parent, "-o", _files["other.onnx"], "--deepen", "blocks:stage9/*");
-        Assert.Equal(4, nothing.ExitCode);
+        Assert.Equal(4, nothing.Code);
     }
 
     [Fact]

@@ -113,7 +113,7 @@ def is_known(command, family):
     """Whether the command has what a family asks for: it says so itself, with an exit code of its own."""
     with tempfile.TemporaryDirectory(prefix="onnxmorph-coverage-") as folder:
         folder = pathlib.Path(folder)
-        arguments = family.write(folder / "recipe.yaml", ["*"], ["*"])
+        arguments = family.write(folder / "recipe.yaml", ["*"], {"*": "Conv"})
         ended = subprocess.run([*command, "morph", str(TRIAL), "-o", str(folder / "child.onnx"), *arguments, "--no-verify", "--quiet"],
                                capture_output=True, check=False)
     return ended.returncode != WRONG_USAGE
@@ -140,7 +140,7 @@ def read_models(options):
             entry = entries.get(name, {})
             size = sum(file.stat().st_size for file in path.parent.glob(path.name + "*"))
             # A model that was written again since has another size, or its folder's list tells.
-            digest = entry["sha256"] if entry.get("bytes") == size else hash_files(sorted(path.parent.glob(path.name + "*")))
+            digest = entry["sha256"] if "sha256" in entry and entry["bytes"] == size else hash_files(sorted(path.parent.glob(path.name + "*")))
             models.append(Model(folder.name, path, digest, size, entry.get("parameters"),
                                 frozenset(entry["operators"]) if "operators" in entry else None))
     return models, missing
@@ -237,8 +237,8 @@ class Sweep:
         with tempfile.TemporaryDirectory(prefix="onnxmorph-coverage-") as folder:
             child = pathlib.Path(folder) / "child.onnx"
             whole = (model.parameters or 0) <= self._options.whole
-            few = [] if whole and not family.picks else self._few_layers(model)
-            arguments = family.write(pathlib.Path(folder) / "recipe.yaml", ["*"] if whole else few, few)
+            few = {} if whole and not family.picks else self._few_layers(model)
+            arguments = family.write(pathlib.Path(folder) / "recipe.yaml", ["*"] if whole else list(few), few)
             ended = self._execute(["morph", str(model.path), "-o", str(child), *arguments, "--json", "--quiet"], folder)
             left = [entry.name for entry in pathlib.Path(folder).iterdir() if entry.name not in ("stdout", "stderr", "recipe.yaml")]
             if ended is None:
@@ -249,13 +249,13 @@ class Sweep:
             return {**row, **outcome(ended, child, left)}
 
     def _few_layers(self, model):
-        """Names of a few layers spread over the network, residual streams left out: with one, every block would grow."""
+        """Operators by name of a few layers spread over the network, residual streams left out: with one, every block would grow."""
         with tempfile.TemporaryDirectory(prefix="onnxmorph-coverage-") as folder:
             ended = self._execute(["inspect", str(model.path), "--json", "--quiet"], folder)
         layers = json.loads(ended.output)["layers"]
         spaces = [layer["space"] for layer in layers]
-        own = [layer["name"] for layer in layers if spaces.count(layer["space"]) == 1] or ["*"]
-        return own[:: max(1, len(own) // FEW)][:FEW]
+        own = {layer["name"]: layer["operator"] for layer in layers if spaces.count(layer["space"]) == 1}
+        return dict(list(own.items())[:: max(1, len(own) // FEW)][:FEW]) or {"*": None}
 
     def _execute(self, arguments, folder):
         """Runs the command within the limits; None where the sweep was stopped meanwhile."""
@@ -310,9 +310,9 @@ def outcome(ended, child, left):
         return {"state": "failed", "message": f"left {', '.join(left)} behind: {first_sentence(ended.errors)}"}
     if ended.code == REFUSED:
         return {"state": "refused", "message": first_sentence(ended.errors)}
-    if ended.code not in (0, VERIFICATION_FAILED) or not ended.output:
+    report = json.loads(ended.output) if ended.output else {}
+    if ended.code not in (0, VERIFICATION_FAILED) or "verification" not in report:
         return {"state": "failed", "message": f"exit code {ended.code}: {first_sentence(ended.errors)}"}
-    report = json.loads(ended.output)
     verification, steps = report["verification"], report["steps"]
     if not verification["outputs"]:
         return {"state": "failed", "message": verification["reason"]}

@@ -2,7 +2,8 @@
 
 A family is a list of the command's arguments, or, where these cannot say it, the steps of a recipe. In both `{}` stands for
 the layers: all of them, or, in networks so large that a child of all layers would not fit into memory, a few. `{0}`, `{1}`
-... are single layers, spread over the network. A family whose options a build does not have is left out.
+... are single layers that the step's kind may be for, spread over the network. A family whose options a build does not have
+is left out.
 """
 
 import dataclasses
@@ -29,8 +30,8 @@ class Family:
     def text(self):
         """The arguments as one writes them in a shell, or the recipe as JSON, which YAML readers take."""
         if self.steps:
-            return self.recipe(["*"], ())
-        return " ".join(f"'{argument}'" if "*" in argument else argument for argument in self.write(None, ["*"], ()))
+            return self.recipe(["*"], {})
+        return " ".join(f"'{argument}'" if "*" in argument else argument for argument in self.write(None, ["*"], {}))
 
     def applies(self, operators):
         """Whether a model of these operators (None: unknown) has what the family changes."""
@@ -53,12 +54,19 @@ class Family:
         return arguments
 
     def recipe(self, layers, single):
-        """The steps as JSON, one for each layer where a step is for all of them."""
+        """The steps as JSON, one for each layer where a step is for all of them.
+
+        `single` has the operator of each single layer by its name; where it holds none that a step may be for, the step is
+        left out.
+        """
         steps = []
         for step in self.steps:
             kind, selector = next(iter(step.items()))
-            if single:
-                selector = re.sub(r"\{(\d+)\}", lambda found: single[int(found[1]) % len(single)], selector)
+            names = [name for name, operator in single.items() if kind != "kernel" or operator in CONVOLUTIONS]
+            if "{}" not in selector and "{" in selector and single:
+                if not names:
+                    continue
+                selector = re.sub(r"\{(\d+)\}", lambda found: names[int(found[1]) % len(names)], selector)
             steps += [{**step, kind: selector.replace("{}", layer)} for layer in (layers if "{}" in selector else [""])]
         return json.dumps({"steps": steps}, ensure_ascii=False)
 

@@ -68,19 +68,20 @@ public static class Morpher
             }
 
             reports.Add(report);
-            foreach ((string value, AxisMap?[] maps) in report.Relations.Where(r => original.Contains(r.Key)))
+            foreach ((string value, AxisMap?[] maps) in report.Relations.Where(r => original.Contains(r.Key) && !unstated.Contains(r.Key)))
             {
                 if (!relations.TryGetValue(value, out AxisMap?[]? before))
                     relations[value] = maps;
                 else if (AxisMap.CanCompose(before, maps))
                     relations[value] = [.. maps.Select((map, axis) => map is null ? before[axis] : before[axis] is { } b ? Compose(b, map) : map)];
                 else
+                {
                     unstated.Add(value);
+                    relations.Remove(value);
+                }
             }
         }
 
-        foreach (string value in unstated)
-            relations.Remove(value);
         return new MorphResult(model, reports, relations, unstated);
     }
 

@@ -59,4 +59,19 @@ public sealed class MorpherTests
         });
         Assert.Contains("2×6 instead of 3×6", e.Message);
     }
+
+    // Both axes of a Gram matrix are channels: what one step adds along either is not what the step before made of the other.
+    [Fact]
+    public void StepsAfterARelationWasLostGoOn()
+    {
+        var net = new Net();
+        string x = net.Conv(net.Input("x", 3, 2, 6), 2, 4, 3, name: "conv", dimensions: 1);
+        string gram = net.Op("MatMul", [x, net.Op("Transpose", [x], new { perm = new long[] { 0, 2, 1 } })], name: "gram");
+        net.Output(net.Linear(net.Op("Flatten", [gram]), 16, 3));
+        MorphResult result = Check.Morph(net, Check.Widen("conv", "x1.5"), Check.Widen("conv", "+3", WidenMethod.Zero, side: ZeroSide.Consumer), Check.Widen("conv", "x1.25"));
+        Assert.Equal([6L, 9L, 11L], result.Steps.Select(s => s.Changes[0].After));
+        Assert.Contains(gram, result.Unstated);
+        Assert.DoesNotContain(gram, result.Relations.Keys);
+        Assert.Contains(x, result.Relations.Keys);
+    }
 }

@@ -72,7 +72,7 @@ internal sealed class KernelFactoring(
 
     /// <summary>
     /// Algorithm 2: one round with all taps of F₂, then with one less along each axis, until the residual is 0; zeros take the place of the taps
-    /// that were left out.
+    /// that were left out. Rounds that cannot end exactly, by their numbers of weights and equations, are not run.
     /// </summary>
     /// <returns>Null where that takes more than <see cref="PolynomialDivision.MostEquations"/> even at last.</returns>
     public KernelFactors? Shrink()
@@ -80,11 +80,13 @@ internal sealed class KernelFactoring(
         int steps = 0;
         for (ImmutableArray<int> taps = second; ;)
         {
-            KernelFactors? factors = Alternate(taps, 1);
-            steps += factors?.Solutions ?? 0;
             ImmutableArray<int> fewer = [.. taps.Select(t => Math.Max(t - 1, 1))];
             bool last = fewer.SequenceEqual(taps) || Margin(fewer).Any(m => m < 0);
-            if ((factors is not null && IsExact(factors)) || last)
+            // One solution against random weights leaves nothing only where it has as many weights as equations.
+            bool hopeless = !last && Math.Max(Freedom(first, layer.Rows, taps), Freedom(taps, layer.Columns, taps)) < 1;
+            KernelFactors? factors = hopeless ? null : Alternate(taps, 1);
+            steps += factors?.Solutions ?? 0;
+            if (last || (factors is not null && IsExact(factors)))
             {
                 // Of the zeros in front of G, those that the fewer taps leave to F₂.
                 ImmutableArray<int> shift = [.. Margin(second).Zip(Margin(taps), (all, own) => all / 2 - own / 2)];

@@ -12,12 +12,17 @@ internal sealed class MatrixPolynomial
 {
     /// <summary>A polynomial of zeros.</summary>
     public MatrixPolynomial(int rows, int columns, ImmutableArray<int> taps)
+        : this(new double[checked(rows * Count(taps) * columns)], rows, columns, taps)
+    {
+    }
+
+    private MatrixPolynomial(double[] values, int rows, int columns, ImmutableArray<int> taps)
     {
         Rows = rows;
         Columns = columns;
         Taps = taps;
         TapCount = Count(taps);
-        Values = new double[checked(rows * TapCount * columns)];
+        Values = values;
     }
 
     /// <summary>Rows of each coefficient.</summary>
@@ -40,6 +45,9 @@ internal sealed class MatrixPolynomial
 
     /// <summary>Sum of the squares of all elements.</summary>
     public double SquaredNorm => TensorPrimitives.SumOfSquares<double>(Values);
+
+    /// <summary>The same elements with each tap of each row as a row, or the other way round.</summary>
+    public MatrixPolynomial WithTaps(ImmutableArray<int> taps) => new(Values, Rows * TapCount / Count(taps), Columns, taps);
 
     /// <summary>One coefficient.</summary>
     public MatrixView this[int tap] => new(Values, tap * Columns, Rows, Columns, TapCount * Columns);

@@ -23,7 +23,8 @@ internal static class PolynomialDivision
     /// <param name="quotient">Powers of X.</param>
     /// <param name="target">Powers of T.</param>
     public static long Equations(long rows, long columns, ImmutableArray<int> quotient, ImmutableArray<int> target) =>
-        Math.Min(rows * MatrixPolynomial.Count(quotient), columns * MatrixPolynomial.Count(target));
+        quotient.SequenceEqual(target) ? Math.Min(rows, columns)
+            : Math.Min(rows * MatrixPolynomial.Count(quotient), columns * MatrixPolynomial.Count(target));
 
     /// <summary>Divides <paramref name="target"/> by <paramref name="divisor"/> from the right.</summary>
     /// <param name="target">T.</param>
@@ -31,6 +32,10 @@ internal static class PolynomialDivision
     /// <param name="taps">Powers of X; those of T are one less than these and H's together.</param>
     public static MatrixPolynomial Divide(MatrixPolynomial target, MatrixPolynomial divisor, ImmutableArray<int> taps)
     {
+        // A matrix divides every tap by itself.
+        ImmutableArray<int> one = [.. taps.Select(_ => 1)];
+        if (divisor.TapCount == 1 && !taps.SequenceEqual(one))
+            return Divide(target.WithTaps(one), divisor, one).WithTaps(taps);
         bool leastNorm = (long)divisor.Rows * MatrixPolynomial.Count(taps) > (long)divisor.Columns * target.TapCount;
         MatrixView normal = leastNorm ? Inner(divisor, taps, target.TapCount) : Outer(divisor, taps);
         double largest = 0;

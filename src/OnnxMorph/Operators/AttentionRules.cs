@@ -330,7 +330,7 @@ internal sealed class SkipNormalizationRule : OperatorRule
     public override IEnumerable<string> Operators =>
         ["com.microsoft:SkipLayerNormalization", "com.microsoft:SkipSimplifiedLayerNormalization"];
 
-    private const double DefaultEpsilon = 1e-12;
+    private const double DefaultEpsilon = 1e-12f;
 
     public override void Tie(NodeAxes node)
     {
@@ -372,7 +372,7 @@ internal sealed class SkipNormalizationRule : OperatorRule
 /// <summary>ONNX Runtime's embeddings of words, positions and segments, summed and layer-normalised: three tables [rows, channels].</summary>
 internal sealed class EmbeddingNormalizationRule : OperatorRule
 {
-    private const double DefaultEpsilon = 1e-12;
+    private const double DefaultEpsilon = 1e-12f;
     private const int FirstTable = 2, LastTable = 4, Scale = 5, Shift = 6;
 
     public override IEnumerable<string> Operators => ["com.microsoft:EmbedLayerNormalization"];

@@ -56,6 +56,9 @@ public sealed class NodeAxes
     /// <summary>Whether output <paramref name="output"/> exists and its sizes are known.</summary>
     public bool HasOutput(int output) => output < Node.Output.Count && Node.Output[output].Length > 0 && OutputDims(output) is not null;
 
+    /// <summary>Element type of an input.</summary>
+    public ElementType Type(int input) => _analysis.Shapes.Type(Node.Input[input]);
+
     /// <summary>Number of axes of an input.</summary>
     public int Rank(int input) => _inputs[input]!.Length;
 

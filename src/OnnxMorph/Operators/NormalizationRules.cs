@@ -1,5 +1,6 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Onnx;
+using OnnxMorph.Weights;
 
 namespace OnnxMorph.Operators;
 
@@ -87,15 +88,19 @@ internal static class NormOverChannels
         double share = patch.Share(normalized);
         if (share == 1)
             return;
+        double exact = (patch.Axes.Attribute("epsilon")?.F ?? epsilon) * share;
+        // An attribute is a float32 whatever the node computes in.
+        if (patch.Axes.Type(0) == ElementType.Float64 && Math.Abs((float)exact - exact) > exact * Math.ScaleB(1, -50))
+            throw patch.Refuse("it computes in float64, and its epsilon cannot be rescaled as exactly; ask for a multiple of the channels");
         patch.Scale(scale, Math.Sqrt(share));
-        patch.SetFloat("epsilon", (float)((patch.Axes.Attribute("epsilon")?.F ?? epsilon) * share));
+        patch.SetFloat("epsilon", (float)exact);
     }
 }
 
 /// <summary>Layer and RMS normalisation over the last axes.</summary>
 internal sealed class LayerNormalizationRule : OperatorRule
 {
-    private const double DefaultEpsilon = 1e-5;
+    private const double DefaultEpsilon = 1e-5f;
 
     public override IEnumerable<string> Operators =>
         ["LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "com.microsoft:SimplifiedLayerNormalization"];

@@ -114,6 +114,16 @@ public class NormalizationTests
         Layer.Grow(Tokens((net, x) => TakenApart(net, TakenApart(net, x, 4), 4)), new Layer("a", 4, How.Uniformly, Because: "mean"));
     }
 
+    // 1e-5·4/6 is no float32, and what is lost of it shows in float64 where the variance is small.
+    [Fact]
+    public void EpsilonsOfFloat64ThatAFloat32CannotHold()
+    {
+        Net Norm(ElementType type) => Tokens((net, x) => net.Op("LayerNormalization", [x, net.Weight([4])], new { epsilon = 1e-5 }, name: "norm"), type: type);
+        Check.Refused(Check.Morph(Norm(ElementType.Float64), Check.Widen("a", "6")), "a", "epsilon");
+        Assert.Equal(8, Check.Grown(Check.Morph(Norm(ElementType.Float64), Check.Widen("a", "8")), "a", 8));
+        Assert.Equal(6, Check.Grown(Check.Morph(Norm(ElementType.Float32), inDouble: false, Check.Widen("a", "6")), "a", 6));
+    }
+
     [Fact]
     public void RootMeanSquare()
     {

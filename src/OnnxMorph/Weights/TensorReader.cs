@@ -320,7 +320,7 @@ internal sealed class RotatedReader : TensorReader
         _columns = checked((int)inner);
         int rows = (int)(size / _groups);
         _blockLength = (long)rows * _columns;
-        _rotation = new BlockRotation(_groups, rows, RotatedWeight.Reflections, rotated.Seed, rotated.Transpose);
+        _rotation = new BlockRotation(_groups, rows, rotated.Reflections, rotated.Seed, rotated.Transpose);
         _source = Open(rotated.Source, device);
     }
 

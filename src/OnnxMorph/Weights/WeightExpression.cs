@@ -167,8 +167,14 @@ public sealed class MappedWeight : WeightExpression
 public sealed class RotatedWeight(WeightExpression source, int axis, int groups, ulong seed, bool transpose)
     : WeightExpression(source.Type, source.Shape)
 {
-    /// <summary>Reflections for each group: enough for a dense matrix, few enough for wide layers to take milliseconds.</summary>
-    public const int Reflections = 16;
+    /// <summary>The most reflections for each group: enough for a dense matrix, few enough for wide layers to take milliseconds.</summary>
+    public const int MostReflections = 16;
+
+    /// <summary>
+    /// Reflections for each group. As many as it has rows give every orthogonal matrix; vectors beyond would depend on each other,
+    /// and their product in the compact form would lose digits.
+    /// </summary>
+    public int Reflections => (int)Math.Min(MostReflections, Shape[Axis] / Groups);
 
     /// <summary>The tensor that is rotated.</summary>
     public WeightExpression Source { get; } = source;

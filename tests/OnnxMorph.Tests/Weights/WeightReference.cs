@@ -48,11 +48,12 @@ internal static class WeightReference
         var q = new double[size, size];
         for (int i = 0; i < size; i++)
             q[i, i] = 1;
-        for (int r = 0; r < RotatedWeight.Reflections; r++)
+        int reflections = Math.Min(16, size);
+        for (int r = 0; r < reflections; r++)
         {
             var v = new double[size];
             for (int i = 0; i < size; i++)
-                v[i] = RandomDraw.Value(Distribution.Normal, seed, ((long)group * RotatedWeight.Reflections + r) * size + i);
+                v[i] = RandomDraw.Value(Distribution.Normal, seed, ((long)group * reflections + r) * size + i);
             double norm = v.Sum(x => x * x);
             for (int row = 0; row < size; row++)
             {

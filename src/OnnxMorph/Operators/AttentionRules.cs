@@ -40,19 +40,35 @@ internal abstract class AttentionRule : OperatorRule
         }
     }
 
-    /// <summary>Ties the second axis of a cache [batch, heads, length, size] and pins the others.</summary>
-    protected static void TieCache(NodeAxes node, int input, AxisExpression heads, int headAxis = 1)
+    /// <summary>
+    /// Ties heads and head size to a cache [batch, heads, length, size] of past keys or values, whose other axes are pinned, and to what the
+    /// node gives on as the present ones.
+    /// </summary>
+    protected static void TieCache(NodeAxes node, int past, int present, (AxisExpression Heads, AxisExpression Size) parts)
     {
-        if (!node.Has(input))
-            return;
-        AxisExpression[] axes = node.In(input);
-        for (int axis = 0; axis < axes.Length; axis++)
+        if (node.Has(past))
         {
-            if (axis == headAxis && axes.Length > headAxis)
-                node.Tie(axes[axis], heads);
-            else
-                node.Pin(axes[axis], "an axis of its cache");
+            AxisExpression[] axes = node.In(past);
+            for (int axis = 0; axis < axes.Length; axis++)
+            {
+                if (axes.Length == 4 && axis is 1 or 3)
+                    node.Tie(axes[axis], axis == 1 ? parts.Heads : parts.Size);
+                else
+                    node.Pin(axes[axis], "an axis of its cache");
+            }
         }
+
+        if (present >= node.Node.Output.Count || node.Node.Output[present].Length == 0)
+            return;
+        if (node.OutputDims(present) is { Length: 4 } dims && dims[1] == parts.Heads.Size && dims[3] == parts.Size.Size)
+        {
+            node.SetOut(present, [node.Fixed(dims[0], "a batch axis"), node.Solver.Resolve(parts.Heads),
+                node.Fixed(dims[2], "a sequence axis"), node.Solver.Resolve(parts.Size)]);
+            return;
+        }
+
+        node.Pin(parts.Heads, "the sizes of its present keys and values are not known");
+        node.Pin(parts.Size, "the sizes of its present keys and values are not known");
     }
 
     /// <summary>Ties the head axis of a bias or mask [… heads, queries, keys], which may be broadcast.</summary>
@@ -75,14 +91,6 @@ internal abstract class AttentionRule : OperatorRule
     {
         for (int input = first; input < node.Node.Input.Count; input++)
             node.PinInput(input, "its input has a form of its own");
-    }
-
-    /// <summary>Gives present keys and values their heads.</summary>
-    protected static void SetCaches(NodeAxes node, int first, AxisExpression heads)
-    {
-        for (int output = first; output < first + 2; output++)
-            if (node.HasOutput(output) && node.OutputDims(output) is { Length: 4 } dims && dims[1] == heads.Size)
-                node.SetOut(output, dims.Select((size, axis) => axis == 1 ? heads : node.Fixed(size, "an axis of its cache")));
     }
 
     /// <summary>Sets a head count attribute where the heads change.</summary>
@@ -120,15 +128,14 @@ internal sealed class StandardAttentionRule : AttentionRule
         for (int input = 0; input < 3; input++)
             node.Pin(node.In(input, node.Rank(input) == 4 ? 2 : 1), "a sequence axis");
         TieBias(node, 3, query.Heads);
-        TieCache(node, 4, keys.Heads);
-        TieCache(node, 5, values.Heads);
+        TieCache(node, 4, 1, keys);
+        TieCache(node, 5, 2, values);
         PinFrom(node, 6);
         long[] dims = node.OutputDims(0)!;
         AxisExpression heads = node.Solver.Resolve(query.Heads), size = node.Solver.Resolve(values.Size);
         node.SetOut(0, dims.Length == 4
             ? [node.In(0, 0), heads, node.Fixed(dims[2], "a sequence axis"), size]
             : [node.In(0, 0), node.Fixed(dims[1], "a sequence axis"), AxisSolver.Product([heads, size])]);
-        SetCaches(node, 1, node.Solver.Resolve(keys.Heads));
     }
 
     private static long HeadCount(NodeAxes node, int input) => node.Int(input == 0 ? "q_num_heads" : "kv_num_heads", 1);
@@ -187,12 +194,29 @@ internal sealed class PackedAttentionRule : AttentionRule
         if (node.IntList("qkv_hidden_sizes") is null)
             node.Pin(values.Size, "its three projections have the same size");
         node.PinInput(3, "its mask");
-        TieCache(node, 4, query.Heads, headAxis: 2);
+        // Past keys and values stand in one tensor, [2, batch, heads, length, size].
+        if (node.Has(4))
+        {
+            node.Pin(values.Size, "an axis of its cache");
+            foreach (int axis in Enumerable.Range(0, node.Rank(4)))
+            {
+                if (axis == 2)
+                    node.Tie(node.In(4, axis), query.Heads);
+                else
+                    node.Pin(node.In(4, axis), "an axis of its cache");
+            }
+        }
+
         TieBias(node, 5, query.Heads);
         PinFrom(node, 6);
         node.SetOut(0, [node.In(0, 0), node.In(0, 1), AxisSolver.Product([node.Solver.Resolve(query.Heads), node.Solver.Resolve(values.Size)])]);
-        if (node.HasOutput(1) && node.OutputDims(1) is { Length: 5 } dims)
+        if (node.Node.Output.Count < 2 || node.Node.Output[1].Length == 0)
+            return;
+        node.Pin(values.Size, "an axis of its cache");
+        if (node.OutputDims(1) is { Length: 5 } dims)
             node.SetOut(1, dims.Select((size, axis) => axis == 2 ? node.Solver.Resolve(query.Heads) : node.Fixed(size, "an axis of its cache")));
+        else
+            node.Pin(query.Heads, "the sizes of its present keys and values are not known");
     }
 
     public override void Patch(NodePatch patch)
@@ -259,8 +283,8 @@ internal sealed class ProjectedAttentionRule : AttentionRule
 
         if (Grouped(node))
         {
-            TieCache(node, 3, k.Heads);
-            TieCache(node, 4, v.Heads);
+            TieCache(node, 3, 1, k);
+            TieCache(node, 4, 2, v);
             PinFrom(node, 5);
         }
         else
@@ -269,13 +293,12 @@ internal sealed class ProjectedAttentionRule : AttentionRule
                 node.Tie(node.In(3, 0), AxisSolver.Concat([node.In(0, 2), node.In(1, 2), node.In(2, 2)]));
             node.PinInput(4, "its mask");
             TieBias(node, 5, q.Heads);
-            TieCache(node, 6, k.Heads);
-            TieCache(node, 7, v.Heads);
+            TieCache(node, 6, 1, k);
+            TieCache(node, 7, 2, v);
             PinFrom(node, 8);
         }
 
         node.SetOut(0, [node.In(0, 0), node.In(0, 1), AxisSolver.Product([node.Solver.Resolve(q.Heads), node.Solver.Resolve(v.Size)])]);
-        SetCaches(node, 1, node.Solver.Resolve(k.Heads));
     }
 
     public override void Patch(NodePatch patch)

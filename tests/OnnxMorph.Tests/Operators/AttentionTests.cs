@@ -128,6 +128,26 @@ public sealed class AttentionTests
         Layer.Grow(net, inDouble: false, new Layer("in", 8), new Layer("fused", 5));
     }
 
+    [Theory]
+    [InlineData("com.microsoft:MultiHeadAttention", true)]
+    [InlineData("com.microsoft:MultiHeadAttention", false)]
+    [InlineData("Attention", true)]
+    [InlineData("Attention", false)]
+    public void WhatCallersKeepBetweenCallsKeepsItsSizes(string op, bool past)
+    {
+        var net = new Net(opset: 23, ir: 10) { Runs = { new() { ["N"] = 2, ["T"] = 5, ["P"] = 3 }, new() { ["N"] = 1, ["T"] = 1, ["P"] = 1 } } };
+        string x = net.Input("x", "N", "T", 6);
+        string q = net.Linear(x, 6, 12, "q"), k = net.Linear(x, 6, 12, "k"), v = net.Linear(x, 6, 12, "v");
+        string[] caches = past ? [net.Input("past_key", "N", 3, "P", 4), net.Input("past_value", "N", 3, "P", 4)] : [];
+        bool standard = op == "Attention";
+        object heads = standard ? new { q_num_heads = 3, kv_num_heads = 3 } : new { num_heads = 3 };
+        string[] results = net.Ops(op, 3, past ? [q, k, v, .. standard ? new[] { "" } : ["", "", ""], .. caches] : [q, k, v], heads, "att");
+        net.Output(net.Linear(results[0], 12, 4, "out"));
+        net.Output(results[1]);
+        net.Output(results[2]);
+        Layer.Grow(net, inDouble: false, new Layer("q", 12, How.Never), new Layer("k", 12, How.Never), new Layer("v", 12, How.Never));
+    }
+
     [Fact]
     public void AHeadSizeAloneIsRefused()
     {

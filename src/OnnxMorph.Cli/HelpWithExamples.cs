@@ -52,6 +52,8 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
                   On drawn inputs, the smallest sizes that the model takes among them.
               onnxmorph verify parent.onnx child.onnx --inputs samples.npz --json
                   On your own samples: an .npz whose arrays are named after the model's inputs.
+              onnxmorph verify parent.onnx child.onnx --certificate child.json
+                  Also value by value, for all inputs: what 'morph --certificate' stated is proven from the two files alone.
             """,
         ["devices"] = """
             Examples:

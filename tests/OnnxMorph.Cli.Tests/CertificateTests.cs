@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using OnnxMorph.Cli.Tests.Testing;
 
 namespace OnnxMorph.Cli.Tests;
@@ -59,6 +60,33 @@ public sealed class CertificateTests : IDisposable
         }
 
         Assert.True(compared >= relations.Count && relations.Count > 20, $"{compared} values compared, {relations.Count} relations");
+    }
+
+    [Fact]
+    public async Task Verify_proves_a_certificate_and_finds_what_is_wrong()
+    {
+        string parent = Workspace.Model("digits_transformer.onnx"), child = _files["child.onnx"], certificate = _files["child.json"];
+        await Command.Succeed("morph", parent, "-o", child, "--certificate", certificate, "--widen", "*=x1.5");
+        Command good = await Command.Succeed("verify", parent, child, "--certificate", certificate, "--json");
+        JsonElement found = good.Document().GetProperty("certificate");
+        Assert.True(found.GetProperty("passed").GetBoolean());
+        Assert.Equal(113, found.GetProperty("checked").GetInt32());
+        Assert.Equal(0, found.GetProperty("unproven").GetArrayLength());
+        Assert.Contains("certificate: proven; 113 values", good.Error);
+
+        // The right child beside a certificate that says something else of one value.
+        JsonNode text = JsonNode.Parse(File.ReadAllText(certificate))!;
+        text["values"]![0]!["axes"]![0]!["sources"]![0]![0] = 1;
+        string wrong = _files["wrong.json"];
+        File.WriteAllText(wrong, text.ToJsonString());
+        Command bad = await Command.Run("verify", parent, child, "--certificate", wrong, "--json");
+        Assert.Equal(1, bad.Code);
+        Assert.True(bad.Document().GetProperty("certificate").GetProperty("failed").GetArrayLength() > 0);
+        Assert.Contains("The certificate is wrong about", bad.Error);
+
+        Assert.Equal(5, (await Command.Run("verify", parent, child, "--certificate", _files["none.json"])).Code);
+        Assert.Equal(2, (await Command.Run("verify", parent, child, "--certificate", parent)).Code);
+        Assert.Equal(2, (await Command.Run("verify", Workspace.Model("digits_resnet.onnx"), Workspace.Model("digits_resnet.onnx"), "--certificate", certificate)).Code);
     }
 
     // The terms of each channel of the child, from runs of [source, count], [source, count, weight] and {count, terms}.

@@ -1,5 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
+using OnnxMorph.Certification;
+using OnnxMorph.Onnx;
 using OnnxMorph.Verification;
 using OnnxMorph.Weights;
 
@@ -13,11 +15,12 @@ internal static class VerifyCommand
         var parent = new Argument<string>("PARENT") { Description = "The model that defines the function." };
         var child = new Argument<string>("CHILD") { Description = "The model that should compute the same." };
         Option<string?> inputs = CommonOptions.Inputs();
+        var certificate = new Option<string?>("--certificate") { Description = "What 'morph --certificate' wrote: have it checked too, layer by layer, for all inputs.", HelpName = "FILE" };
         Option<ulong> seed = CommonOptions.Seed();
         Option<bool> json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
         var command = new Command("verify", "Runs two models under ONNX Runtime and compares their outputs with the parent's own noise floor.")
         {
-            parent, child, inputs, seed, json, quiet,
+            parent, child, inputs, certificate, seed, json, quiet,
         };
         command.SetAction((parsed, cancellation) =>
         {
@@ -30,8 +33,14 @@ internal static class VerifyCommand
             };
             VerificationReport report = terminal.Progress(progress =>
             {
+                // A certificate that cannot be read shows before the models are run.
+                Certificate? given = parsed.GetValue(certificate) is { } path ? Certificate.Read(path) : null;
                 progress.Report("verifying");
-                return Verifier.Compare(parsed.GetRequiredValue(parent), parsed.GetRequiredValue(child), options, cancellation);
+                VerificationReport found = Verifier.Compare(parsed.GetRequiredValue(parent), parsed.GetRequiredValue(child), options, cancellation);
+                if (given is null)
+                    return found;
+                var counter = new Counter(progress);
+                return found.With(CertificateChecker.Check(OnnxReader.Read(parsed.GetRequiredValue(parent)), OnnxReader.Read(parsed.GetRequiredValue(child)), given, options.Seed, counter, cancellation));
             });
             if (terminal.Json)
                 terminal.Document(report.ToJson());
@@ -53,10 +62,28 @@ internal static class VerifyCommand
                 Short(o.NoiseFloor), Short(o.NoiseRatio),
             ]), 2, 3, 4, 5, 6);
         terminal.Line($"{(report.Passed ? "verified" : "not verified")}: {Name(report.Exactness)}, on {report.Inputs.Count} sets of inputs; up to {report.Margin:g2} times the parent's own noise floor counts as rounding");
+        if (report.Certificate is { } certificate)
+        {
+            terminal.Line($"certificate: {(certificate.Passed && certificate.Unproven.Count == 0 ? "proven" : certificate.Passed ? "not proven in full" : "wrong")}; {certificate.Checked} values are what it says, for all inputs");
+            foreach (ValueFinding failed in certificate.Failed)
+                terminal.Line($"wrong: '{failed.Value}': {failed.Reason}");
+            foreach (ValueFinding unproven in certificate.Unproven)
+                terminal.Line($"unproven: '{unproven.Value}': {unproven.Reason}");
+        }
+
         foreach (SkippedDraw skipped in report.Skipped)
             terminal.Line($"skipped {skipped.Description}: {skipped.Reason}");
         foreach (string note in report.Notes)
             terminal.Line($"note: {note}");
+    }
+
+    private sealed class Counter(IProgress<string> progress) : IProgress<(int Done, int All)>
+    {
+        public void Report((int Done, int All) value)
+        {
+            if (value.Done % 16 == 0)
+                progress.Report($"checking value {value.Done} of {value.All}");
+        }
     }
 
     private static string Short(double value) => value.ToString("g2", CultureInfo.InvariantCulture);

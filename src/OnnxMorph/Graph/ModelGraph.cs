@@ -195,8 +195,8 @@ public sealed class ModelGraph
         }
     }
 
-    // Everything that a node reads, its subgraphs' own values among it.
-    private static IEnumerable<string> Reads(NodeProto node) => node.Input.Where(i => i.Length > 0).Concat(
+    /// <summary>Names of everything that a node reads, what its subgraphs make for themselves among it.</summary>
+    internal static IEnumerable<string> Reads(NodeProto node) => node.Input.Where(i => i.Length > 0).Concat(
         node.Subgraphs().SelectMany(g => g.Node.SelectMany(Reads).Concat(g.Output.Select(o => o.Name))));
 
     private List<Use> UseList(string value)

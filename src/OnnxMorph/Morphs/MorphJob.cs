@@ -100,7 +100,7 @@ public sealed class MorphJob
         {
             Force = Force,
             Accept = Accept,
-            Companion = Certificate is null ? null : new Companion(Certificate, stream => Morphs.Certificate.Write(result, stream)),
+            Companion = Certificate is null ? null : new Companion(Certificate, stream => Certification.Certificate.Write(result, stream)),
         };
         WrittenModel written = OnnxWriter.Write(result.Child, target, new EvaluatedWeights(Evaluator), write, null, cancellation);
         return new MorphReport(

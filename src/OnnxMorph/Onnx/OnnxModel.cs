@@ -137,6 +137,16 @@ public sealed class OnnxModel
         return embedded;
     }
 
+    /// <summary>Puts the content of all tensors of <paramref name="proto"/>, copies of this model's, into the message.</summary>
+    public void Embed(ModelProto proto)
+    {
+        foreach (TensorProto tensor in proto.Tensors().Select(place => place.Tensor).Where(t => t.HasPayload))
+        {
+            tensor.RawData = Embedded(tensor).RawData;
+            tensor.ClearPayload();
+        }
+    }
+
     /// <summary>A copy to change while this model stays: messages are copied, weights in files are shared.</summary>
     public OnnxModel Clone() => new(Proto.Clone(), Path, new(_payloads), new(_sources));
 

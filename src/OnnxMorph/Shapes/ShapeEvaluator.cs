@@ -133,12 +133,7 @@ public static class ShapeEvaluator
         filled.Type.TensorType.Shape.Dim.Add(new TensorShapeProto.Types.Dimension { DimParam = FilledIn });
         graph.Input.Add(filled);
 
-        foreach (TensorProto tensor in proto.Tensors().Select(place => place.Tensor).Where(t => t.HasPayload))
-        {
-            tensor.RawData = model.Embedded(tensor).RawData;
-            tensor.ClearPayload();
-        }
-
+        model.Embed(proto);
         using FileStream file = File.Create(path);
         proto.WriteTo(file);
         return [.. symbols.Values];

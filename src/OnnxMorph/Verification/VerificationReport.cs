@@ -2,6 +2,7 @@ using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using OnnxMorph.Certification;
 
 namespace OnnxMorph.Verification;
 
@@ -45,6 +46,18 @@ public sealed record VerificationReport(
     IReadOnlyList<SkippedDraw> Skipped,
     IReadOnlyList<string> Notes)
 {
+    /// <summary>The check of the certificate that was given; null where none was.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public CertificateReport? Certificate { get; init; }
+
+    /// <summary>This report with the check of a certificate, which fails it where the certificate is wrong.</summary>
+    public VerificationReport With(CertificateReport certificate) => this with
+    {
+        Certificate = certificate,
+        Passed = Passed && certificate.Passed,
+        Reason = Reason ?? (certificate.Passed ? null : $"The certificate is wrong about '{certificate.Failed[0].Value}': {certificate.Failed[0].Reason}."),
+    };
+
     /// <summary>The report as one JSON document; infinite numbers become the strings "Infinity" and "NaN".</summary>
     public string ToJson()
     {

@@ -18,7 +18,7 @@ public static class Verifier
     private const int SeveralThreads = 4;
 
     /// <summary>A draw on which the margin over the floor exceeds this part of the output's scale cannot show a defect.</summary>
-    private const double BlindFrom = 0.1;
+    internal const double BlindFrom = 0.1;
 
     /// <summary>Compares two model files.</summary>
     /// <param name="parentPath">The model that defines the function.</param>

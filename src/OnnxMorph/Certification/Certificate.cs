@@ -1,23 +1,93 @@
 using System.Text.Json;
 using OnnxMorph.Axes;
+using OnnxMorph.Morphs;
 
-namespace OnnxMorph.Morphs;
+namespace OnnxMorph.Certification;
 
 /// <summary>
-/// Writes the relations that a morph established as JSON (docs/certificate.md): for every value of the parent that the
-/// child has under the same name, what each changed axis holds, and every rewrite that leaves values as they are.
+/// The relations that a morph established (docs/certificate.md): for every value of the parent that the child has under the
+/// same name, what each changed axis holds. As a file also every rewrite that leaves values as they are, for people.
 /// </summary>
-public static class Certificate
+public sealed class Certificate
 {
     /// <summary>Version of the format; it grows when a reader of an older one could misunderstand.</summary>
     public const int Version = 2;
+
+    private const string Format = "onnxmorph-certificate";
+
+    /// <summary>A map for each axis of each value that changed, null for axes that did not; values that did not change are not listed.</summary>
+    public required IReadOnlyDictionary<string, AxisMap?[]> Relations { get; init; }
+
+    /// <summary>Values of which nothing is stated.</summary>
+    public required IReadOnlySet<string> Unstated { get; init; }
+
+    /// <summary>Reads a certificate.</summary>
+    /// <param name="path">The file.</param>
+    /// <exception cref="UsageException">The file holds no certificate of a version that is known.</exception>
+    /// <exception cref="OnnxMorphException">The file cannot be read (<see cref="ExitCode.InputOutput"/>).</exception>
+    public static Certificate Read(string path)
+    {
+        try
+        {
+            using FileStream file = File.OpenRead(path);
+            using var document = JsonDocument.Parse(file);
+            JsonElement root = document.RootElement;
+            if (root.GetProperty("format").GetString() != Format || root.GetProperty("version").GetInt32() is var version && version != Version)
+                throw new UsageException($"'{path}' is no certificate of version {Version}; write it again with 'onnxmorph morph --certificate'.");
+            return new Certificate
+            {
+                Relations = root.GetProperty("values").EnumerateArray().ToDictionary(v => v.GetProperty("name").GetString()!, v => ReadAxes(v.GetProperty("axes"))),
+                Unstated = root.GetProperty("unstated").EnumerateArray().Select(v => v.GetString()!).ToHashSet(),
+            };
+        }
+        catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException or ArgumentException)
+        {
+            throw new UsageException($"'{path}' is no certificate ({e.Message}); write it again with 'onnxmorph morph --certificate'.", e);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new OnnxMorphException(ExitCode.InputOutput, $"The certificate '{path}' cannot be read: {e.Message}", e);
+        }
+    }
+
+    private static AxisMap?[] ReadAxes(JsonElement axes)
+    {
+        var maps = new AxisMap?[axes.EnumerateArray().Max(a => a.GetProperty("axis").GetInt32()) + 1];
+        foreach (JsonElement axis in axes.EnumerateArray())
+        {
+            int parentSize = axis.GetProperty("parentSize").GetInt32();
+            var rows = new List<Tap[]>();
+            foreach (JsonElement run in axis.GetProperty("sources").EnumerateArray())
+            {
+                if (run.ValueKind == JsonValueKind.Object)
+                {
+                    Tap[] terms = [.. run.GetProperty("terms").EnumerateArray().Select(t => new Tap(t[0].GetInt32(), t[1].GetDouble()))];
+                    rows.AddRange(Enumerable.Repeat(terms, run.GetProperty("count").GetInt32()));
+                    continue;
+                }
+
+                int first = run[0].GetInt32(), count = run[1].GetInt32();
+                double weight = run.GetArrayLength() > 2 ? run[2].GetDouble() : 1;
+                for (int i = 0; i < count; i++)
+                    rows.Add(first < 0 ? [] : [new Tap(first + i, weight)]);
+            }
+
+            int last = rows.SelectMany(r => r).Select(t => t.Source).DefaultIfEmpty(0).Max();
+            var map = AxisMap.FromTaps(parentSize, Math.Max(0, last + 1 - parentSize), [.. rows]);
+            if (map.Size != axis.GetProperty("childSize").GetInt32())
+                throw new FormatException($"its sources make {map.Size} channels of {axis.GetProperty("childSize").GetInt32()}");
+            maps[axis.GetProperty("axis").GetInt32()] = map;
+        }
+
+        return maps;
+    }
 
     /// <summary>Writes the certificate of a morph to <paramref name="destination"/>.</summary>
     public static void Write(MorphResult result, Stream destination)
     {
         using var json = new Utf8JsonWriter(destination, new JsonWriterOptions { Indented = true });
         json.WriteStartObject();
-        json.WriteString("format", "onnxmorph-certificate");
+        json.WriteString("format", Format);
         json.WriteNumber("version", Version);
         json.WriteStartArray("values");
         foreach ((string value, AxisMap?[] maps) in result.Relations.OrderBy(r => r.Key, StringComparer.Ordinal))

@@ -43,6 +43,8 @@ internal static class RelatedTensors
             for (int axis = 0; axis < at.Length; axis++)
             {
                 (int index, double factor) = representatives[axis]?[at[axis]] ?? (at[axis], 1);
+                if (factor == 0)
+                    throw new NotSupportedException("a channel stands nowhere by itself");
                 place = place * child.Shape[axis] + index;
                 weight *= factor;
             }
@@ -75,15 +77,13 @@ internal static class RelatedTensors
 
     private static AxisMap? MapOf(AxisMap?[] maps, int axis) => axis < maps.Length ? maps[axis] : null;
 
-    // For each index of the extended axis a channel of the child that holds a multiple of it and nothing else.
+    // For each index of the extended axis a channel of the child that holds a multiple of it and nothing else; weight 0 where there is none.
     private static (int Index, double Weight)[] Representatives(AxisMap map)
     {
         var found = new (int Index, double Weight)[map.SourceSize + map.FreshSize];
         for (int c = map.Size - 1; c >= 0; c--)
             if (map[c].Length == 1)
                 found[map[c][0].Source] = (c, map[c][0].Weight);
-        if (found.Any(f => f.Weight == 0))
-            throw new NotSupportedException("a channel stands nowhere by itself");
         return found;
     }
 

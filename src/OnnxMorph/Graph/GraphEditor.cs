@@ -117,20 +117,6 @@ public sealed class GraphEditor(ModelGraph graph)
             node.Attribute.Remove(attribute);
     }
 
-    /// <summary>Writes new sizes into the declaration of an intermediate value, where the file has one.</summary>
-    public void SetDeclaredSizes(IReadOnlyDictionary<string, IReadOnlyList<(int Axis, long Size)>> changes)
-    {
-        foreach (ValueInfoProto value in graph.Proto.ValueInfo)
-        {
-            if (!changes.TryGetValue(value.Name, out var sizes) || value.Type?.TensorType?.Shape is not { } shape)
-                continue;
-            // A size that callers choose a part of is no number; it is left open.
-            foreach ((int axis, long size) in sizes)
-                if (axis < shape.Dim.Count)
-                    shape.Dim[axis] = shape.Dim[axis].HasDimValue ? new TensorShapeProto.Types.Dimension { DimValue = size } : new();
-        }
-    }
-
     /// <summary>Carries out insertions and drops constants that nobody reads any more.</summary>
     public void Commit()
     {

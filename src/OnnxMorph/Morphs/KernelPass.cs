@@ -52,8 +52,6 @@ public sealed class KernelPass(Selector selector, KernelSize size, TapPlace plac
             paths.RemoveAll(same.Contains);
         }
 
-        editor.SetDeclaredSizes(report.Sizes.ToDictionary(
-            s => s.Key, s => (IReadOnlyList<(int, long)>)[.. s.Value.Select((length, axis) => (axis, length))]));
         editor.Commit();
         return report;
     }

@@ -117,7 +117,11 @@ public static class Morpher
             }
 
             if (Broken(new ModelGraph(model), shapes, after, report) is not { } broken)
+            {
+                Declarations.Follow(child, shapes, after);
                 return (child, after, report);
+            }
+
             if (!pinned.TryAdd(broken.Node, broken.Reason))
                 throw new RefusedException($"Step '{step.Name}' leads to sizes that do not fit together ({broken.Reason}); select fewer layers, leaving out that one.");
         }

@@ -188,12 +188,6 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
             RewriteConstant(analysis, maps, factors, editor, uses.Key, [.. uses.Select(u => (u.Use, u.Axes))], report);
         foreach (NodePatch patch in patches)
             PatchWriter.Write(patch, analysis, editor);
-
-        editor.SetDeclaredSizes(analysis.Values
-            .Select(v => (v.Key, Sizes: (IReadOnlyList<(int, long)>)[.. v.Value.Select((axis, i) => (i, maps.NewSize(axis), axis.Size))
-                .Where(x => x.Item2 != x.Size).Select(x => (x.i, x.Item2))]))
-            .Where(v => v.Sizes.Count > 0)
-            .ToDictionary(v => v.Key, v => v.Sizes));
         editor.Commit();
         foreach ((string value, double factor) in factors.Values)
             report.Factors[value] = factor;

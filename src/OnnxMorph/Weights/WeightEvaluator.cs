@@ -94,6 +94,10 @@ public sealed class WeightEvaluator(KernelDevice? device = null)
                 return new DiracWeight(ElementType.Float64, dirac.Shape);
             case MappedWeight mapped:
                 return Unrounded(mapped.Source).Map(mapped.Maps, mapped.Fill);
+            case ReshapedWeight reshaped:
+                return new ReshapedWeight(Unrounded(reshaped.Source), reshaped.Shape);
+            case SummedWeight summed:
+                return new SummedWeight([.. summed.Terms.Select(term => (term.Factor, Unrounded(term.Weight)))]);
             case RotatedWeight rotated:
                 return new RotatedWeight(Unrounded(rotated.Source), rotated.Axis, rotated.Groups, rotated.Seed, rotated.Transpose);
             default:

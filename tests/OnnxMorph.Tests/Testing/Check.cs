@@ -70,6 +70,7 @@ internal static class Check
             var feeds = Feeds(net, sizes, ++seed);
             var expected = Run(net.Proto, feeds);
             var actual = Run(child, feeds);
+            Declared(child, actual);
             Compare(net, result, expected, actual, net.Type == ElementType.Float64 ? DoubleTolerance : net.Type == ElementType.Float32 ? SingleTolerance : 0.05);
             if (net.Type == ElementType.Float32 && inDouble)
             {
@@ -132,8 +133,9 @@ internal static class Check
         return feeds;
     }
 
-    /// <summary>Runs a model without optimisation; all values of the main graph unless some are named.</summary>
-    public static Dictionary<string, Array> Run(ModelProto model, Dictionary<string, Array> feeds, string[]? values = null)
+    /// <summary>Runs a model, without optimisation unless a level is given; all values of the main graph unless some are named.</summary>
+    public static Dictionary<string, Array> Run(
+        ModelProto model, Dictionary<string, Array> feeds, string[]? values = null, GraphOptimizationLevel level = GraphOptimizationLevel.ORT_DISABLE_ALL)
     {
         ModelProto exposed = model.Clone();
         GraphProto graph = exposed.Graph;
@@ -141,7 +143,7 @@ internal static class Check
         foreach (string value in values ?? graph.Node.SelectMany(n => n.Output).Where(o => o.Length > 0))
             if (outputs.Add(value))
                 graph.Output.Add(new ValueInfoProto { Name = value });
-        using SessionOptions options = OrtRuntime.CreateOptions();
+        using SessionOptions options = OrtRuntime.CreateOptions(level);
         using var session = new InferenceSession(exposed.ToByteArray(), options);
         using RunOptions run = OrtRuntime.CreateRunOptions();
         var inputs = feeds.ToDictionary(f => f.Key, f => ToOrt(f.Value));
@@ -155,6 +157,15 @@ internal static class Check
             foreach (OrtValue value in inputs.Values)
                 value.Dispose();
         }
+    }
+
+    // The sizes that a file declares are those of a run.
+    private static void Declared(ModelProto model, Dictionary<string, Array> values)
+    {
+        foreach (ValueInfoProto declared in model.Graph.ValueInfo)
+            if (values.TryGetValue(declared.Name, out Array? value) && declared.Type?.TensorType?.Shape is { } shape)
+                Assert.True(shape.Dim.Count == value.Shape.Length && shape.Dim.Zip(value.Shape, (dim, size) => !dim.HasDimValue || dim.DimValue == size).All(fits => fits),
+                    $"'{declared.Name}' has sizes {string.Join('×', value.Shape)}, declared as {shape}.");
     }
 
     private static Dictionary<string, long[]> Shapes(ModelProto model, Dictionary<string, Array> values, Dictionary<string, Array> feeds)

@@ -90,10 +90,40 @@ internal sealed class DoubleModel
                 string below = Add("Mul", [Add("Min", [node.Input[0], Zero()]), Constant([1], [Float(node, "alpha", 0.01)])]);
                 Add("Add", [Add("Relu", [node.Input[0]]), below], node.Output[0]);
                 break;
+            case "Elu":
+                string tail = Add("Sub", [Add("Exp", [Add("Min", [node.Input[0], Zero()])]), One()]);
+                Add("Add", [Add("Relu", [node.Input[0]]), Add("Mul", [tail, Constant([1], [Float(node, "alpha", 1)])])], node.Output[0]);
+                break;
+            case "Erf":
+                // Another odd function: what holds for it holds for parent and child alike.
+                Add("Tanh", [node.Input[0]], node.Output[0]);
+                break;
+            case "HardSwish":
+                string gate = Add("Add", [Add("Mul", [node.Input[0], Constant([1], [1.0 / 6])]), Constant([1], [0.5])]);
+                Add("Mul", [node.Input[0], Add("Min", [Add("Max", [gate, Zero()]), One()])], node.Output[0]);
+                break;
+            case "Softplus":
+                Add("Log", [Add("Add", [Add("Exp", [node.Input[0]]), One()])], node.Output[0]);
+                break;
+            case "InstanceNormalization":
+                InstanceNormalization(node);
+                break;
             default:
                 _nodes.Add(node);
                 break;
         }
+    }
+
+    private void InstanceNormalization(NodeProto node)
+    {
+        int spatial = Rank(node.Input[0]) - 2;
+        int[] axes = [.. Enumerable.Range(2, spatial)];
+        string Mean(string value) => Add("ReduceMean", [value], null, new { axes });
+        string Own(string vector) => Reshape(vector, [-1, .. Enumerable.Repeat(1L, spatial)]);
+        string centred = Add("Sub", [node.Input[0], Mean(node.Input[0])]);
+        string variance = Add("Add", [Mean(Add("Mul", [centred, centred])), Constant([1], [Float(node, "epsilon", 1e-5)])]);
+        string normed = Add("Div", [centred, Add("Sqrt", [variance])]);
+        Add("Add", [Add("Mul", [normed, Own(node.Input[1])]), Own(node.Input[2])], node.Output[0]);
     }
 
     private void Convolution(NodeProto node)
@@ -237,6 +267,8 @@ internal sealed class DoubleModel
         node.Attribute.FirstOrDefault(a => a.Name == name)?.Ints.ToArray() ?? [.. Enumerable.Repeat(otherwise, count)];
 
     private string Zero() => Constant([1], [0]);
+
+    private string One() => Constant([1], [1]);
 
     private string Constant(long[] shape, double[] values)
     {

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using Google.Protobuf;
 using OnnxMorph.Onnx;
+using OnnxMorph.Shapes;
 using OnnxMorph.Weights;
 
 namespace OnnxMorph.Tests.Testing;
@@ -24,6 +25,14 @@ internal sealed class Net
         Proto.OpsetImport.Add(new OperatorSetIdProto { Domain = "com.microsoft", Version = 1 });
     }
 
+    private Net(Net other, ModelProto proto)
+    {
+        (Type, _random, Proto) = (other.Type, other._random, proto);
+        Runs.AddRange(other.Runs);
+        foreach ((string input, int words) in other.Vocabulary)
+            Vocabulary[input] = words;
+    }
+
     public ModelProto Proto { get; }
 
     /// <summary>Element type of inputs and weights.</summary>
@@ -36,6 +45,9 @@ internal sealed class Net
     public Dictionary<string, int> Vocabulary { get; } = [];
 
     public OnnxModel Model => new(Proto.Clone());
+
+    /// <summary>The same with another graph.</summary>
+    public Net With(ModelProto proto) => new(this, proto);
 
     public NodeProto Node(string name) => Proto.Graph.Node.Single(n => n.Name == name);
 
@@ -241,6 +253,15 @@ internal sealed class Net
     public string Reshape(string x, params long[] target) => Op("Reshape", [x, Ints(target)]);
 
     public string Transpose(string x, params int[] perm) => Op("Transpose", [x], new { perm });
+
+    /// <summary>Declares the sizes of all intermediate values, as exporters do that infer shapes.</summary>
+    public void DeclareSizes()
+    {
+        ShapeTable shapes = ShapeEvaluator.Evaluate(Model);
+        foreach (string value in Proto.Graph.Node.SelectMany(n => n.Output))
+            if (Proto.Graph.Output.All(o => o.Name != value) && shapes.Dims(value) is { } dims)
+                Proto.Graph.ValueInfo.Add(Value(value, shapes.Type(value), [.. dims.Select((size, axis) => shapes.IsSymbolic(value, axis) ? (object)$"unk_{value}_{axis}" : size)]));
+    }
 
     /// <summary>One size of a value, as exporters compute it.</summary>
     public string Size(string x, int axis) => Op("Gather", [Op("Shape", [x]), Int(axis)], new { axis = 0 });

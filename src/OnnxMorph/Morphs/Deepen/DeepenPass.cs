@@ -40,9 +40,6 @@ public sealed class DeepenPass(Selector selector, DeepenOptions options)
                 Factor(analysis, editor, [.. shared], writer, report);
         }
 
-        if (report.Sizes.Count > 0)
-            editor.SetDeclaredSizes(report.Sizes.ToDictionary(
-                s => s.Key, s => (IReadOnlyList<(int, long)>)[.. s.Value.Select((length, axis) => (axis, length))]));
         editor.Commit();
         if (options.Calibrate is { } samples && norms.Count > 0)
             NormCalibration.Calibrate(analysis.Graph.Model, norms, samples, report.Notes);

@@ -33,6 +33,8 @@ internal static class NormCalibration
         {
             string path = Path.Combine(folder.FullName, "model.onnx");
             OnnxModel exposed = model.Clone();
+            // Declarations follow when the step is done.
+            exposed.Proto.Graph.ValueInfo.Clear();
             exposed.Proto.Graph.Output.Clear();
             exposed.Proto.Graph.Output.AddRange(measured.Keys.Select(value => new ValueInfoProto { Name = value }));
             OnnxWriter.Write(exposed, path, new EvaluatedWeights(new WeightEvaluator()));

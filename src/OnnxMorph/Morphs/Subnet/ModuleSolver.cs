@@ -337,7 +337,7 @@ internal sealed class KernelArray
     public static KernelArray Of(LinearOperator weights)
     {
         var array = new KernelArray(weights.Layout, weights.Outputs, weights.Inputs, weights.Kernel);
-        FloatConversion.Widen(ElementEncoding.Format(weights.Weight.Type), s_evaluator.Evaluate(weights.Weight), array._values);
+        s_evaluator.EvaluateUnrounded(weights.Weight).CopyTo(array._values, 0);
         return array;
     }
 
@@ -387,13 +387,8 @@ internal sealed class KernelArray
                 _values[Index(group, o, i, at)] = matrix[o, i];
     }
 
-    /// <summary>The numbers as a weight, rounded to a type.</summary>
-    public WeightExpression ToWeight(ElementType type)
-    {
-        var bytes = new byte[type.RawSize(_values.Length)];
-        FloatConversion.Round(ElementEncoding.Format(type), _values, bytes);
-        return new StoredWeight(type, _shape, bytes);
-    }
+    /// <summary>The numbers as a weight.</summary>
+    public WeightExpression ToWeight(ElementType type) => new ComputedWeight(type, _shape, _values);
 
     /// <summary>A matrix as a type holds it.</summary>
     public static Matrix<double> Rounded(Matrix<double> matrix, ElementType type)

@@ -34,6 +34,9 @@ internal sealed class ColumnLayer
     /// <summary>The terms one by one; null where segments are to be walked.</summary>
     public ColumnEntries? Entries { get; }
 
+    /// <summary>Whether the terms are drawn in every row, not only in fresh ones.</summary>
+    public bool Draws => Segments[0].Source < 0;
+
     /// <summary>Splits a table of columns, each standing for <paramref name="run"/> elements, into layers.</summary>
     /// <param name="columns">The terms of each column.</param>
     /// <param name="run">Elements that a column stands for.</param>
@@ -58,6 +61,7 @@ internal sealed class ColumnLayer
             Add(k, term => term.Source < 0);
         }
 
+        ColumnEntries.ShareDraws([.. layers.Where(l => l.Draws), .. layers.Where(l => freshRows && !l.Draws)]);
         return [.. layers];
 
         void Add(int k, Func<Term, bool> belongs)
@@ -67,7 +71,7 @@ internal sealed class ColumnLayer
                 return;
             bool shortOnes = segments.Sum(s => (long)s.Length) < (long)segments.Length * ShortSegment;
             bool drawn = segments.Any(s => s.Source < 0) || freshRows;
-            layers.Add(new ColumnLayer(segments, k == 0, shortOnes && !(pick && drawn) ? ColumnEntries.Of(segments, drawn) : null));
+            layers.Add(new ColumnLayer(segments, k == 0, shortOnes && !(pick && drawn) ? ColumnEntries.Of(segments) : null));
         }
     }
 
@@ -120,19 +124,50 @@ internal sealed class ColumnEntries
     /// <summary>Weight of each entry.</summary>
     public double[] Weights { get; }
 
-    /// <summary>What the entries draw, each position once; null where none may be drawn.</summary>
-    public DrawnPositions? Drawn { get; private init; }
+    /// <summary>Place of each entry's position among <see cref="Drawn"/>.</summary>
+    public int[] Places { get; private set; } = [];
 
-    public static ColumnEntries Of(Segment[] segments, bool drawn)
+    /// <summary>What the layers of the row draw, each position once; null where nothing is drawn.</summary>
+    public DrawnPositions? Drawn { get; private set; }
+
+    public static ColumnEntries Of(Segment[] segments)
     {
-        int count = segments.Sum(s => s.Length);
-        var entries = new ColumnEntries(count) { Drawn = drawn ? DrawnPositions.Of(segments, count) : null };
+        var entries = new ColumnEntries(segments.Sum(s => s.Length));
         int next = 0;
         foreach (Segment segment in segments)
             for (int i = 0; i < segment.Length; i++, next++)
                 (entries.Targets[next], entries.Sources[next], entries.Weights[next]) =
                     (segment.Target + i, segment.Source < 0 ? -1 : segment.Source + i, segment.Weight);
         return entries;
+    }
+
+    /// <summary>
+    /// Lets layers draw together: columns that sum several terms often share positions. Those that draw in every row come first.
+    /// </summary>
+    public static void ShareDraws(IReadOnlyList<ColumnLayer> layers)
+    {
+        var drawn = new DrawnPositions();
+        foreach (IGrouping<bool, ColumnLayer> kind in layers.Where(l => l.Entries is not null).GroupBy(l => l.Draws))
+        {
+            long[][] positions = [.. kind.Select(Positions)];
+            int[] places = drawn.Add([.. positions.SelectMany(p => p)]);
+            int next = 0;
+            foreach (ColumnEntries entries in kind.Select(l => l.Entries!))
+            {
+                entries.Drawn = drawn;
+                entries.Places = places[next..(next += entries.Targets.Length)];
+            }
+        }
+    }
+
+    private static long[] Positions(ColumnLayer layer)
+    {
+        var positions = new long[layer.Entries!.Targets.Length];
+        int next = 0;
+        foreach (Segment segment in layer.Segments)
+            for (int i = 0; i < segment.Length; i++)
+                positions[next++] = segment.Position + i;
+        return positions;
     }
 
     /// <summary>The entries whose columns lie in [<paramref name="start"/>, <paramref name="end"/>).</summary>
@@ -147,54 +182,42 @@ internal sealed class ColumnEntries
     }
 }
 
-/// <summary>The distinct positions of a row that entries draw, packed one behind the other in rising order.</summary>
+/// <summary>Positions of a row that entries draw, packed one behind the other.</summary>
 internal sealed class DrawnPositions
 {
-    private readonly (long Position, int Index)[] _runs;
-    private readonly int _count;
+    private readonly List<(long Position, int Place)> _runs = [];
 
-    private DrawnPositions((long, int)[] runs, int count, int[] indices)
+    /// <summary>How many positions are packed.</summary>
+    public int Count { get; private set; }
+
+    /// <summary>Packs the distinct ones of positions, rising, behind those that are there, and gives the place of each.</summary>
+    public int[] Add(long[] positions)
     {
-        _runs = runs;
-        _count = count;
-        Indices = indices;
-    }
-
-    /// <summary>Place of each entry's position among the packed ones.</summary>
-    public int[] Indices { get; }
-
-    public static DrawnPositions Of(Segment[] segments, int count)
-    {
-        var positions = new long[count];
-        int next = 0;
-        foreach (Segment segment in segments)
-            for (int i = 0; i < segment.Length; i++)
-                positions[next++] = segment.Position + i;
         long[] distinct = [.. positions];
         Array.Sort(distinct);
-        int length = 0;
-        var runs = new List<(long, int)>();
+        int first = Count, count = 0;
         foreach (long position in distinct)
         {
-            if (length > 0 && distinct[length - 1] == position)
+            if (count > 0 && distinct[count - 1] == position)
                 continue;
-            if (length == 0 || distinct[length - 1] + 1 != position)
-                runs.Add((position, length));
-            distinct[length++] = position;
+            if (count == 0 || distinct[count - 1] + 1 != position)
+                _runs.Add((position, first + count));
+            distinct[count++] = position;
         }
 
-        return new DrawnPositions([.. runs], length, Array.ConvertAll(positions, p => Array.BinarySearch(distinct, 0, length, p)));
+        Count += count;
+        return Array.ConvertAll(positions, p => first + Array.BinarySearch(distinct, 0, count, p));
     }
 
-    /// <summary>The runs of adjacent positions among the packed places [<paramref name="start"/>, <paramref name="end"/>).</summary>
-    public IEnumerable<(long Position, int Index, int Length)> Runs(int start, int end)
+    /// <summary>The runs of adjacent positions among the places [<paramref name="start"/>, <paramref name="end"/>).</summary>
+    public IEnumerable<(long Position, int Place, int Length)> Runs(int start, int end)
     {
-        int run = Array.BinarySearch(_runs, (0L, start), Comparer<(long, int Index)>.Create((a, b) => a.Index.CompareTo(b.Index)));
-        for (run = run < 0 ? ~run - 1 : run; run < _runs.Length && _runs[run].Index < end; run++)
+        int run = _runs.BinarySearch((0L, start), Comparer<(long, int Place)>.Create((a, b) => a.Place.CompareTo(b.Place)));
+        for (run = run < 0 ? ~run - 1 : run; run < _runs.Count && _runs[run].Place < end; run++)
         {
-            (long position, int index) = _runs[run];
-            int from = Math.Max(index, start), to = Math.Min(run + 1 < _runs.Length ? _runs[run + 1].Index : _count, end);
-            yield return (position + from - index, from, to - from);
+            (long position, int place) = _runs[run];
+            int from = Math.Max(place, start), to = Math.Min(run + 1 < _runs.Count ? _runs[run + 1].Place : Count, end);
+            yield return (position + from - place, from, to - from);
         }
     }
 }

@@ -143,6 +143,7 @@ internal sealed class SimdDevice : KernelDevice
         T[] gathered = ArrayPool<T>.Shared.Rent(tileLength);
         int width = window.ColumnEnd - window.ColumnStart;
         int sourceWidth = window.SourceColumnEnd - window.SourceColumnStart;
+        double[] draws = ArrayPool<double>.Shared.Rent(window.Map.Layers.Select(layer => layer.Entries?.Drawn?.Count ?? 0).Append(0).Max());
         T[] summed = ArrayPool<T>.Shared.Rent(window.Map.CopiesColumns ? sourceWidth : 0);
         for (int row = 0; row < window.Rows.Count; row++)
         {
@@ -169,7 +170,7 @@ internal sealed class SimdDevice : KernelDevice
             {
                 int length = Math.Min(tileLength, width - start);
                 Span<double> tile = sums.AsSpan(0, length);
-                SumTile<T, TFormat>(window, row, window.ColumnStart + start, source, tile, values, gathered);
+                SumTile<T, TFormat>(window, row, window.ColumnStart + start, source, tile, values, gathered, draws);
                 FloatConversion.Round(window.Map.Format, tile, MemoryMarshal.AsBytes(target.Slice(start, length)));
             }
         }
@@ -177,6 +178,7 @@ internal sealed class SimdDevice : KernelDevice
         ArrayPool<double>.Shared.Return(sums);
         ArrayPool<double>.Shared.Return(values);
         ArrayPool<T>.Shared.Return(gathered);
+        ArrayPool<double>.Shared.Return(draws);
         ArrayPool<T>.Shared.Return(summed);
     }
 
@@ -229,7 +231,8 @@ internal sealed class SimdDevice : KernelDevice
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void SumTile<T, TFormat>(
-        MapWindow window, int row, int columnStart, ReadOnlySpan<T> source, Span<double> sums, Span<double> values, Span<T> gathered)
+        MapWindow window, int row, int columnStart, ReadOnlySpan<T> source, Span<double> sums, Span<double> values, Span<T> gathered,
+        Span<double> draws)
         where T : unmanaged
         where TFormat : struct, IFloatFormat<T>
     {
@@ -244,12 +247,15 @@ internal sealed class SimdDevice : KernelDevice
         {
             Term term = window.Rows.Terms[r];
             ReadOnlySpan<T> origin = term.Source < 0 ? default : source.Slice((int)term.Source * sourceWidth, sourceWidth);
+            DrawTile<T, TFormat>(map, term, columnStart, columnEnd, fresh: true, draws);
+            if (term.Source < 0)
+                DrawTile<T, TFormat>(map, term, columnStart, columnEnd, fresh: false, draws);
             foreach (ColumnLayer layer in map.Layers)
             {
                 bool first = assign && layer.IsFirst;
                 if (layer.Entries is { } entries)
                 {
-                    AddEntries<T, TFormat>(window, entries, term, columnStart, origin, sums, values, gathered, first);
+                    AddEntries<T, TFormat>(window, entries, term, columnStart, origin, sums, values, gathered, draws, first);
                     continue;
                 }
 
@@ -272,7 +278,7 @@ internal sealed class SimdDevice : KernelDevice
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddEntries<T, TFormat>(
         MapWindow window, ColumnEntries entries, Term row, int columnStart,
-        ReadOnlySpan<T> source, Span<double> sums, Span<double> values, Span<T> gathered, bool assign)
+        ReadOnlySpan<T> source, Span<double> sums, Span<double> values, Span<T> gathered, ReadOnlySpan<double> draws, bool assign)
         where T : unmanaged
         where TFormat : struct, IFloatFormat<T>
     {
@@ -290,7 +296,7 @@ internal sealed class SimdDevice : KernelDevice
         }
         else
         {
-            DrawEntries<T, TFormat>(window.Map, entries.Drawn!, start, end, row.Position * window.Map.ExtendedRowLength, values);
+            Gather(draws, 0, entries.Places.AsSpan(start, end - start), values[..columns.Length]);
             elements = values[..columns.Length];
         }
 
@@ -309,18 +315,30 @@ internal sealed class SimdDevice : KernelDevice
         }
     }
 
-    /// <summary>What the entries [<paramref name="start"/>, <paramref name="end"/>) draw in a row; each position is drawn once.</summary>
-    private static void DrawEntries<T, TFormat>(TensorMap map, DrawnPositions drawn, int start, int end, long rowPosition, Span<double> values)
+    /// <summary>Draws for the entries of a tile at their places in <paramref name="draws"/>: for columns that are fresh, or for those that are not.</summary>
+    private static void DrawTile<T, TFormat>(TensorMap map, Term row, int columnStart, int columnEnd, bool fresh, Span<double> draws)
         where T : unmanaged
         where TFormat : struct, IFloatFormat<T>
     {
-        ReadOnlySpan<int> indices = drawn.Indices.AsSpan(start, end - start);
-        int low = TensorPrimitives.Min(indices), high = TensorPrimitives.Max(indices) + 1;
-        double[] packed = ArrayPool<double>.Shared.Rent(high - low);
-        foreach ((long position, int index, int length) in drawn.Runs(low, high))
-            Fresh<T, TFormat>(map, rowPosition + position, packed.AsSpan(index - low, length));
-        Gather<double>(packed, low, indices, values[..indices.Length]);
-        ArrayPool<double>.Shared.Return(packed);
+        DrawnPositions? drawn = null;
+        int low = int.MaxValue, high = 0;
+        foreach (ColumnLayer layer in map.Layers)
+        {
+            if (layer.Draws != fresh || layer.Entries is not { Drawn: not null } entries)
+                continue;
+            (int start, int end) = entries.Range(columnStart, columnEnd);
+            if (start == end)
+                continue;
+            ReadOnlySpan<int> places = entries.Places.AsSpan(start, end - start);
+            drawn = entries.Drawn;
+            low = Math.Min(low, TensorPrimitives.Min(places));
+            high = Math.Max(high, TensorPrimitives.Max(places) + 1);
+        }
+
+        if (drawn is null)
+            return;
+        foreach ((long position, int place, int length) in drawn.Runs(low, high))
+            Fresh<T, TFormat>(map, row.Position * map.ExtendedRowLength + position, draws.Slice(place, length));
     }
 
     /// <summary>Draws consecutive positions into <paramref name="values"/>.</summary>

@@ -74,6 +74,25 @@ public sealed class AxisMap : IEquatable<AxisMap>
         }
     }
 
+    /// <summary>Whether a parent's index stands in several child indices.</summary>
+    public bool RepeatsSources
+    {
+        get
+        {
+            var used = new bool[SourceSize];
+            foreach (Tap tap in _taps)
+            {
+                if (tap.Source >= SourceSize)
+                    continue;
+                if (used[tap.Source])
+                    return true;
+                used[tap.Source] = true;
+            }
+
+            return false;
+        }
+    }
+
     /// <summary>The identity on an axis of <paramref name="size"/>.</summary>
     public static AxisMap Identity(int size)
     {
@@ -177,6 +196,11 @@ public sealed class AxisMap : IEquatable<AxisMap>
 
         return new AxisMap(first.SourceSize, first.FreshSize + FreshSize, starts, [.. taps]);
     }
+
+    /// <summary>This map with the weights of fresh indices multiplied by <paramref name="factor"/>.</summary>
+    public AxisMap WithFreshScaled(double factor) =>
+        FreshSize == 0 || factor == 1 ? this
+            : new AxisMap(SourceSize, FreshSize, _starts, Array.ConvertAll(_taps, tap => tap.Source < SourceSize ? tap : tap with { Weight = factor * tap.Weight }));
 
     /// <summary>
     /// This map as two, one behind the other: first the parent's indices and each long sum of them once, then copies. A sum that
@@ -304,8 +328,13 @@ public sealed class AxisMap : IEquatable<AxisMap>
     /// <summary>Adds a row to <paramref name="taps"/> in source order, each source once.</summary>
     private static void AddMerged(List<Tap> taps, List<Tap> row)
     {
-        if (row.Count > 1)
-            row = [.. row.OrderBy(t => t.Source)];
+        for (int i = 1; i < row.Count; i++)
+            if (row[i].Source < row[i - 1].Source)
+            {
+                row = [.. row.OrderBy(t => t.Source)];
+                break;
+            }
+
         for (int i = 0; i < row.Count;)
         {
             Tap tap = row[i++];

@@ -95,7 +95,7 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
     internal static AxisMap Dual(AxisMap primal, ulong? seed)
     {
         int parents = primal.SourceSize;
-        var members = new SortedDictionary<int, List<int>>();
+        var members = new List<int>?[parents + primal.FreshSize];
         var means = new List<int>();
         var rows = new Tap[]?[primal.Size];
         int fresh = 0;
@@ -110,15 +110,14 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
                 continue;
             }
 
-            int source = primal[c][0].Source;
-            if (!members.TryGetValue(source, out List<int>? list))
-                members[source] = list = [];
-            list.Add(c);
+            (members[primal[c][0].Source] ??= []).Add(c);
         }
 
         Random? random = seed is { } given ? new Random(unchecked((int)given)) : null;
-        foreach ((int source, List<int> copies) in members)
+        for (int source = 0; source < members.Length; source++)
         {
+            if (members[source] is not { } copies)
+                continue;
             if (source < parents)
             {
                 if (copies.Count == 1)

@@ -25,19 +25,26 @@ internal abstract class TensorReader(WeightExpression expression) : IDisposable
     public virtual long Granularity => 1;
 
     /// <summary>Opens an expression and what it reads.</summary>
-    public static TensorReader Open(WeightExpression expression, KernelDevice device) => expression switch
+    public static TensorReader Open(WeightExpression expression, ReadContext context) => expression switch
     {
-        StoredWeight { File: not null } stored => new FileReader(stored),
-        StoredWeight stored => new MemoryReader(stored),
-        ReshapedWeight reshaped => Open(reshaped.Source, device),
+        StoredWeight { File: not null } stored => new FileReader(stored, context),
+        StoredWeight stored => new MemoryReader(stored, context),
+        ReshapedWeight reshaped => Open(reshaped.Source, context),
         FilledWeight filled => new FilledReader(filled),
         DiracWeight dirac => new DiracReader(dirac),
         ComputedWeight computed => new ComputedReader(computed),
-        MappedWeight mapped => new MappedReader(mapped, device),
-        RotatedWeight rotated => new RotatedReader(rotated, device),
-        SummedWeight summed => new SummedReader(summed, device),
+        MappedWeight mapped => new MappedReader(mapped, context),
+        RotatedWeight rotated => new RotatedReader(rotated, context),
+        SummedWeight summed => new SummedReader(summed, context),
         _ => throw new NotSupportedException($"No reader for {expression.GetType().Name}."),
     };
+
+    /// <summary>Elements of a window of about <paramref name="bytes"/>: whole rows where rows are short.</summary>
+    public long WindowLength(int bytes)
+    {
+        long length = Math.Max(8, bytes / Format.Size());
+        return Granularity > 0 && Granularity < length ? length / Granularity * Granularity : length;
+    }
 
     /// <summary>Reads the elements from <paramref name="first"/> on until <paramref name="destination"/> is full.</summary>
     public abstract void Read(long first, Span<byte> destination);
@@ -48,11 +55,32 @@ internal abstract class TensorReader(WeightExpression expression) : IDisposable
     }
 }
 
+/// <summary>What the readers of one expression share.</summary>
+/// <param name="device">Evaluates the maps.</param>
+/// <param name="budget">Bytes of memory for what would otherwise be computed more than once.</param>
+internal sealed class ReadContext(KernelDevice device, long budget)
+{
+    private long _storedBytes;
+
+    /// <summary>Evaluates the maps.</summary>
+    public KernelDevice Device { get; } = device;
+
+    /// <summary>Bytes of the budget that are left.</summary>
+    public long Budget { get; set; } = budget;
+
+    /// <summary>Bytes of stored elements that were read.</summary>
+    public long StoredBytes => Interlocked.Read(ref _storedBytes);
+
+    /// <summary>Counts bytes of stored elements.</summary>
+    public void Count(long bytes) => Interlocked.Add(ref _storedBytes, bytes);
+}
+
 /// <summary>Elements in memory.</summary>
-internal sealed class MemoryReader(StoredWeight stored) : TensorReader(stored)
+internal sealed class MemoryReader(StoredWeight stored, ReadContext context) : TensorReader(stored)
 {
     public override void Read(long first, Span<byte> destination)
     {
+        context.Count(destination.Length);
         ReadOnlySpan<byte> bytes = stored.Bytes.Span;
         int bits = stored.Type.BitWidth();
         if (bits >= 8)
@@ -66,12 +94,14 @@ internal sealed class MemoryReader(StoredWeight stored) : TensorReader(stored)
 internal sealed class FileReader : TensorReader
 {
     private readonly StoredWeight _stored;
+    private readonly ReadContext _context;
     private readonly SafeFileHandle _handle;
 
-    public FileReader(StoredWeight stored)
+    public FileReader(StoredWeight stored, ReadContext context)
         : base(stored)
     {
         _stored = stored;
+        _context = context;
         try
         {
             _handle = File.OpenHandle(stored.File!);
@@ -103,6 +133,7 @@ internal sealed class FileReader : TensorReader
 
     private void ReadBytes(long start, Span<byte> destination)
     {
+        _context.Count(destination.Length);
         while (!destination.IsEmpty)
         {
             int read = RandomAccess.Read(_handle, destination, _stored.Offset + start);
@@ -179,7 +210,7 @@ internal sealed class MappedReader : TensorReader
     private readonly TensorMap _map;
     private readonly KernelDevice _device;
 
-    public MappedReader(MappedWeight mapped, KernelDevice device)
+    public MappedReader(MappedWeight mapped, ReadContext context)
         : base(mapped)
     {
         CheckType(mapped);
@@ -187,8 +218,8 @@ internal sealed class MappedReader : TensorReader
         bool hasFresh = mapped.Maps.Any(m => m is { FreshSize: > 0 });
         KernelFill fill = hasFresh ? ElementEncoding.Fill(mapped.Type, mapped.Fill) : default;
         _map = new TensorMap(Format, mapped.Source.Shape.AsSpan(), terms, fill);
-        _source = Open(mapped.Source, device);
-        _device = device;
+        _source = mapped.Maps.Any(m => m is { RepeatsSources: true }) ? KeptReader.Open(mapped.Source, context, files: false) : Open(mapped.Source, context);
+        _device = context.Device;
     }
 
     public override long Granularity => _map.RowLength;
@@ -305,7 +336,7 @@ internal sealed class RotatedReader : TensorReader
     private readonly Dictionary<long, Lazy<double[]>> _projections = [];
     private readonly Queue<long> _cached = [];
 
-    public RotatedReader(RotatedWeight rotated, KernelDevice device)
+    public RotatedReader(RotatedWeight rotated, ReadContext context)
         : base(rotated)
     {
         if (!rotated.Type.IsScalable())
@@ -321,7 +352,7 @@ internal sealed class RotatedReader : TensorReader
         int rows = (int)(size / _groups);
         _blockLength = (long)rows * _columns;
         _rotation = new BlockRotation(_groups, rows, rotated.Reflections, rotated.Seed, rotated.Transpose);
-        _source = Open(rotated.Source, device);
+        _source = KeptReader.Open(rotated.Source, context, files: true);
     }
 
     public override void Read(long first, Span<byte> destination)
@@ -403,12 +434,12 @@ internal sealed class SummedReader : TensorReader
 {
     private readonly (double Factor, TensorReader Reader)[] _terms;
 
-    public SummedReader(SummedWeight summed, KernelDevice device)
+    public SummedReader(SummedWeight summed, ReadContext context)
         : base(summed)
     {
         if (!summed.Type.IsScalable())
             throw new RefusedException($"Quantised or integer weights ({summed.Type}) cannot be added; convert the model to float first.");
-        _terms = [.. summed.Terms.Select(term => (term.Factor, Open(term.Weight, device)))];
+        _terms = [.. summed.Terms.Select(term => (term.Factor, Open(term.Weight, context)))];
     }
 
     public override long Granularity => _terms.Max(term => term.Reader.Granularity);

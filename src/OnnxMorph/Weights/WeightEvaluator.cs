@@ -12,17 +12,26 @@ public sealed class WeightEvaluator(KernelDevice? device = null)
 {
     private const int DefaultWindow = 4 << 20;
 
+    private long _storedBytesRead;
+
     private readonly KernelDevice _device = device ?? KernelDevice.Simd;
 
     /// <summary>Bytes of one window; tests make it small.</summary>
     internal int WindowBytes { get; init; } = DefaultWindow;
+
+    /// <summary>Bytes that may be held while a tensor is evaluated for what would otherwise be computed more than once.</summary>
+    internal long KeptBytes { get; init; } = 128 << 20;
+
+    /// <summary>Bytes of stored elements that <see cref="Write"/> has read so far.</summary>
+    internal long StoredBytesRead => Interlocked.Read(ref _storedBytesRead);
 
     /// <summary>Writes the tensor in ONNX raw layout.</summary>
     /// <exception cref="RefusedException">The element type does not allow what the expression asks.</exception>
     /// <exception cref="UnreadableModelException">A file ends inside a weight.</exception>
     public void Write(WeightExpression expression, Stream destination, CancellationToken cancellation = default)
     {
-        using TensorReader reader = TensorReader.Open(expression, _device);
+        var context = new ReadContext(_device, KeptBytes);
+        using TensorReader reader = TensorReader.Open(expression, context);
         int bits = expression.Type.BitWidth();
         long step = WindowLength(reader, bits);
         var pending = new Queue<Task<ArraySegment<byte>>>();
@@ -48,6 +57,7 @@ public sealed class WeightEvaluator(KernelDevice? device = null)
         {
             // The reader must outlive the windows that still read.
             Task.WhenAll(pending).ContinueWith(_ => { }, TaskScheduler.Default).Wait(CancellationToken.None);
+            Interlocked.Add(ref _storedBytesRead, context.StoredBytes);
         }
     }
 
@@ -114,7 +124,7 @@ public sealed class WeightEvaluator(KernelDevice? device = null)
     {
         if (!expression.Type.IsScalable())
             throw new RefusedException($"Weights of type {expression.Type} have no norm; convert the model to float first.");
-        using TensorReader reader = TensorReader.Open(expression, _device);
+        using TensorReader reader = TensorReader.Open(expression, new ReadContext(_device, KeptBytes));
         var result = new Moments[expression.Shape[axis]];
         long inner = 1;
         foreach (long size in expression.Shape[(axis + 1)..])
@@ -141,13 +151,8 @@ public sealed class WeightEvaluator(KernelDevice? device = null)
     }
 
     /// <summary>Elements of a window: whole rows where rows are short, and whole bytes of packed elements.</summary>
-    private long WindowLength(TensorReader reader, int bits)
-    {
-        long length = Math.Max(8, WindowBytes / reader.Format.Size());
-        if (bits < 8)
-            return length / 8 * 8;
-        return reader.Granularity > 0 && reader.Granularity < length ? length / reader.Granularity * reader.Granularity : length;
-    }
+    private long WindowLength(TensorReader reader, int bits) =>
+        bits < 8 ? Math.Max(8, WindowBytes / reader.Format.Size()) / 8 * 8 : reader.WindowLength(WindowBytes);
 
     private static ArraySegment<byte> Window(TensorReader reader, int bits, long first, int count)
     {

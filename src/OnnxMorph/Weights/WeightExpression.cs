@@ -29,8 +29,9 @@ public abstract class WeightExpression
 
     /// <summary>
     /// This tensor with <paramref name="maps"/> applied, one for each axis (null leaves the axis alone), fresh indices
-    /// drawn from <paramref name="fill"/>. Maps on maps fuse into one, so a chain of morphs reads its source once,
-    /// wherever that changes nothing but which draws of a random fill land where.
+    /// drawn from <paramref name="fill"/>. Maps on maps become one map, so a chain of morphs reads its source once: where fresh
+    /// values are random, drawn as if the maps had been one, with the standard deviation of their own map's fill along its axes; where
+    /// they are constants, if that changes nothing.
     /// </summary>
     public WeightExpression Map(ImmutableArray<AxisMap?> maps, Fill fill)
     {
@@ -38,14 +39,14 @@ public abstract class WeightExpression
             throw new ArgumentException($"{maps.Length} maps for a tensor of rank {Shape.Length}.", nameof(maps));
         if (maps.All(m => m is null || m.IsIdentity))
             return this;
-        if (this is not MappedWeight mapped || !CanFuse(mapped, maps, fill))
+        if (this is not MappedWeight first || Joined(first, maps, fill) is not { } second)
             return new MappedWeight(this, maps, fill);
         var fused = ImmutableArray.CreateBuilder<AxisMap?>(maps.Length);
         for (int axis = 0; axis < maps.Length; axis++)
-            fused.Add(maps[axis] is not { } outer ? mapped.Maps[axis]
-                : mapped.Maps[axis] is not { } inner ? outer
-                : outer.After(inner));
-        return mapped.Source.Map(fused.ToImmutable(), mapped.Maps.Any(HasFresh) ? mapped.Fill : fill);
+            fused.Add(maps[axis] is not { } outer ? first.Maps[axis]
+                : first.Maps[axis] is not { } inner ? outer.WithFreshScaled(second.Factor)
+                : outer.WithFreshScaled(second.Factor).After(inner));
+        return first.Source.Map(fused.ToImmutable(), second.Fill);
     }
 
     /// <summary>This tensor multiplied by a number.</summary>
@@ -61,17 +62,22 @@ public abstract class WeightExpression
     }
 
     /// <summary>
-    /// Whether <paramref name="maps"/> after <paramref name="first"/> equal their fusion: the maps compose, and the tensor has
-    /// one fill.
+    /// The one fill that stands for those of <paramref name="first"/> and of <paramref name="maps"/> after it, and the factor by
+    /// which fresh values of the latter are its multiples; null where there is none.
     /// </summary>
-    private static bool CanFuse(MappedWeight first, ImmutableArray<AxisMap?> maps, Fill fill)
+    private static (Fill Fill, double Factor)? Joined(MappedWeight first, ImmutableArray<AxisMap?> maps, Fill fill)
     {
         for (int axis = 0; axis < maps.Length; axis++)
             if (maps[axis] is { } next && first.Maps[axis] is { } map && map.RepeatsSums(next))
-                return false;
+                return null;
+        bool drawn = first.Maps.Any(HasFresh);
         if (!maps.Any(HasFresh))
-            return true;
-        return (!first.Maps.Any(HasFresh) || first.Fill == fill) && AxisMap.CanCompose(first.Maps, maps);
+            return (first.Fill, 1);
+        if (fill.Kind == FillKind.Constant)
+            return (!drawn || first.Fill == fill) && AxisMap.CanCompose(first.Maps, maps) ? (fill, 1) : null;
+        if (!drawn)
+            return (fill, 1);
+        return first.Fill.Kind == fill.Kind && first.Fill.Scale != 0 ? (first.Fill, fill.Scale / first.Fill.Scale) : null;
     }
 
     private static bool HasFresh(AxisMap? map) => map is { FreshSize: > 0 };

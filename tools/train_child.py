@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Trains children of the models in models/ beside their parents and checks that every morph leaves a net that learns.
 
-For each model and each line of MORPHS the command line makes the child; then parent and child are trained as torch
-modules (onnx_torch.py) on the same batches: scikit-learn's digits, shifted as in train_digits.py and turned by up to 30
+For each model and each morph (the families of morph_families.py, and those of MORE that only matter in training) the command
+line makes the child; then parent and child are trained as torch modules (onnx_torch.py) on the same batches: scikit-learn's digits, shifted as in train_digits.py and turned by up to 30
 degrees, which the parents have not seen. Checked are:
 
 - the child's outputs and those of ONNX Runtime agree, and its loss before training is the parent's;
@@ -31,34 +31,35 @@ import sys
 import tempfile
 
 import numpy
+import onnx
 import torch
 from torch.nn import functional
 
 import channel_ties
 import onnx_torch
 import train_digits
+from morph_families import FAMILIES, deepen, family
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COMMAND = ROOT / "src/OnnxMorph.Cli"
 RUN_MODEL = ROOT / "tools/run_model"
 LIST_SPACES = ROOT / "tools/list_spaces"
 
-# One line a morph: its name in the table and the options of `onnxmorph morph`.
-MORPHS = {
-    "widen, replicate": "--widen '*=x1.5'",
-    "widen, zero readers": "--widen '*=x1.5' --widen-method zero --widen-side consumer",
-    "widen, zero makers": "--widen '*=x1.5' --widen-method zero --widen-side producer",
-    "widen, opposed": "--widen '*=x1.5' --widen-method opposed",
-    "deepen, closed form": "--deepen '*'",
-    "deepen, identity": "--deepen '*' --deepen-method identity",
-    "kernel": "--kernel '*=+2'",
-    "activation": "--activation '*'",
-    "all together": "--widen '*=x1.5' --deepen '*' --kernel '*=+2' --activation '*'",
-}
+# What trains otherwise than the columns of docs/coverage.md.
+MORE = (
+    family("widen zero consumer", "random channels that are read with zeros", "--widen", "{}=x1.5", "--widen-method", "zero", "--widen-side", "consumer"),
+    deepen("idempotent", "an identity layer and the activation once more, behind the activation", "--deepen-activation", "idempotent"),
+    deepen("with calibrated norm", "a batch norm between the halves with the mean and variance of samples",
+           "--deepen-norm", "identity", "--deepen-calibrate", str(ROOT / "models/digits_samples.npz")),
+    deepen("linear", "no activation between the halves", "--deepen-activation", "none"),
+    deepen("3,3", "a closed form with taps on both sides", "--deepen-kernels", "3,3", needs=("Conv",)),
+    family("kernel begin", "taps in front only", "--kernel", "{}=+1", "--kernel-place", "begin", needs=("Conv",)),
+)
+LEFT_OUT = {"activation plain"}  # it adds nothing to train
 
 # The control has to fail: copies whose readers weigh them equally never part. It is trained by SGD alone, since Adam makes
 # full steps of the rounding in gradients that are zero, such as those of a key's bias.
-CONTROL = {"control: equal shares": "--widen '*=x1.5' --widen-shares equal"}
+CONTROL = family("control: equal shares", "copies that their readers weigh equally (HyperCloning)", "--widen", "{}=x1.5", "--widen-shares", "equal")
 CONTROL_OPTIMISER = "sgd"
 
 STEPS = 50  # what the checks of channels and gradients look at
@@ -179,6 +180,7 @@ def train(network, data, make_optimiser, batch_statistics):
         loss_of(network, images, labels).backward()
         optimiser.step()
 
+    torch.manual_seed(0)  # of the noise that wakes units
     start, losses, correct = snapshot(network), probe_losses(network, data), correct_share(network, data)
     first = []
     for images, labels in data.batches[:FIRST_STEPS]:
@@ -307,6 +309,10 @@ class Result:
     @property
     def failures(self):
         child, parent = self.child, self.parent
+        if self.morph == CONTROL.name:
+            if self.tied[1] < self.tied[0]:
+                yield f"{self.tied[0] - self.tied[1]} tied pairs came apart; the check of ties is too sharp"
+            return
         if not abs(child.loss - parent.loss) <= SAME_LOSS * parent.loss:
             yield f"the loss before training is {child.loss:.6f}, the parent's {parent.loss:.6f}"
         if not child.first - child.loss <= max(parent.first - parent.loss, 0) + parent.error:
@@ -318,46 +324,59 @@ class Result:
         for sentence in self.dead:
             yield f"dead: {sentence}"
 
+    @property
+    def verdict(self):
+        return "failed" if any(self.failures) else "tied, as it must be" if self.morph == CONTROL.name else "passed"
+
     def cells(self):
         child, parent = self.child, self.parent
         return (
             self.model, self.morph, f"{self.parameters[1]:,}", f"{child.loss:.4f}", f"{child.first:.4f} ({parent.first:.4f})",
             f"{self.equal[0]} → {self.equal[1]}" + (f" ({self.equal[2]} asleep)" if self.equal[2] else ""),
             f"{self.tied[0]} → {self.tied[1]}", str(len(self.twins)), f"{self.nearest:.1e}", str(len(self.dead)), f"{self.asleep[1]} ({self.asleep[0]})",
-            f"{child.final:.3f} ({parent.final:.3f})", f"{child.correct[1]:.1%} ({parent.correct[1]:.1%})",
-            "failed" if any(self.failures) else "passed")
+            f"{child.final:.3f} ({parent.final:.3f})", f"{child.correct[1]:.1%} ({parent.correct[1]:.1%})", self.verdict)
 
 
 class Bench:
-    """Makes and trains children; each parent is trained once for all of its children."""
+    """Makes children and trains them with each optimiser; each parent is trained once for all of its children."""
 
-    def __init__(self, arguments, make_optimiser, data, folder):
-        self._arguments, self._make_optimiser, self._data, self._folder = arguments, make_optimiser, data, folder
-        self._parents = {}
+    def __init__(self, arguments, data, folder):
+        self._arguments, self._data, self._folder = arguments, data, folder
+        self._parents, self._layers = {}, {}
 
-    def _train(self, network):
-        return train(network, self._data, self._make_optimiser, not self._arguments.frozen_statistics)
+    def _train(self, network, optimiser):
+        return train(network, self._data, OPTIMISERS[optimiser][1], not self._arguments.frozen_statistics)
 
-    def _load(self, path):
-        network = load_checked(path, self._folder)
-        names = {name for name, _ in network.named_tensors()}
-        return network, channel_ties.ChannelSpaces(json.loads(call(program(LIST_SPACES), path)), names)
+    def _parent(self, model, optimiser):
+        if (model, optimiser) not in self._parents:
+            self._parents[model, optimiser] = self._train(load_checked(model, self._folder), optimiser)
+        return self._parents[model, optimiser]
 
-    def _parent(self, model):
-        if model not in self._parents:
-            network, _ = self._load(model)
-            self._parents[model] = self._train(network)
-        return self._parents[model]
+    def _single_layers(self, model):
+        """Names of the parent's layers, for families that name single ones."""
+        if model not in self._layers:
+            layers = json.loads(call(self._arguments.command, "inspect", model, "--json"))["layers"]
+            self._layers[model] = [layer["name"] for layer in layers]
+        return self._layers[model]
 
-    def child(self, model, name, options):
-        """Trains the child that `options` make of `model`."""
+    def children(self, model, morph, optimisers):
+        """Makes the child of `model` and trains it from the start with each optimiser; gives the optimisers with results."""
         path = self._folder / "child.onnx"
-        report = json.loads(call(self._arguments.command, "morph", model, "-o", path, "--force", "--json",
-                                 "--seed", self._arguments.seed, *shlex.split(options)))
-        parent = self._parent(model)
-        network, spaces = self._load(path)
+        options = morph.write(self._folder / "recipe.yaml", ["*"], self._single_layers(model))
+        # What verification would look at, outputs and loss, is compared here anyway.
+        report = json.loads(call(self._arguments.command, "morph", model, "-o", path, "--force", "--json", "--no-verify",
+                                 "--seed", self._arguments.seed, *options))
+        network = load_checked(path, self._folder)
+        spaces = channel_ties.ChannelSpaces(json.loads(call(program(LIST_SPACES), path)), {name for name, _ in network.named_tensors()})
+        start = snapshot(network)
+        for optimiser in optimisers:
+            restore(network, start)
+            yield optimiser, self._result(model, morph.name, report, network, spaces, optimiser)
+
+    def _result(self, model, name, report, network, spaces, optimiser):
+        parent = self._parent(model, optimiser)
         start = spaces.distances(network.tensors)
-        run = self._train(network)
+        run = self._train(network, optimiser)
         end = spaces.distances(run.after)
         equal = equal_pairs(end, 0)
         awake = {space: ~spaces.asleep(space, run.idle) for space in equal}
@@ -413,52 +432,78 @@ The line `{control}` is a control that has to fail: readers weigh copied channel
 """
 
 
-def morphs(arguments, optimiser):
-    """The lines to run: those given on the command line, or the table's and its control."""
+def morphs(arguments):
+    """The morphs to run: those given on the command line, or all and the control."""
     if arguments.morph:
-        return dict(line.split(":", 1) for line in arguments.morph)
-    lines = {**MORPHS, **(CONTROL if optimiser == CONTROL_OPTIMISER else {})}
-    return {name: options for name, options in lines.items() if fnmatch.fnmatch(name, arguments.morphs)}
+        return [family(name, "", *shlex.split(options)) for name, options in (line.split(":", 1) for line in arguments.morph)]
+    return [morph for morph in (*FAMILIES, *MORE, CONTROL)
+            if morph.name not in LEFT_OUT and any(fnmatch.fnmatch(morph.name, glob) for glob in arguments.morphs.split(","))]
 
 
-def run_all(arguments, folder):
-    """Runs every model and morph with every optimiser; gives the report and whether all checks passed."""
-    data = Data.of(arguments.seed, arguments.epochs)
-    parts, passed = [INTRODUCTION.format(
-        command=shlex.join(["tools/train_child.py", *sys.argv[1:]]), degrees=DEGREES, epochs=arguments.epochs,
-        batch=train_digits.BATCH, probe=PROBE, same=SAME_LOSS, first=FIRST_STEPS, equal=EQUAL, steps=STEPS, control=next(iter(CONTROL)),
-        statistics="keep their running statistics" if arguments.frozen_statistics else "normalise by the batch, as in training")], True
-    for optimiser in arguments.optimisers.split(","):
-        words, make_optimiser = OPTIMISERS[optimiser]
-        bench = Bench(arguments, make_optimiser, data, folder)
-        rows, failures = [], []
+class Report:
+    """The tables, one for each optimiser, and the sentences on what failed."""
+
+    def __init__(self, arguments):
+        self._arguments, self._morphs = arguments, morphs(arguments)
+        self._rows = {optimiser: [] for optimiser in arguments.optimisers.split(",")}
+        self._failures = {optimiser: [] for optimiser in self._rows}
+
+    @property
+    def passed(self):
+        return not any(self._failures.values())
+
+    def add(self, optimiser, result):
+        self._rows[optimiser].append(result.cells())
+        print(optimiser, *result.cells(), sep=" | ", file=sys.stderr, flush=True)
+        for sentence in result.failures:
+            print(f"    {sentence}", file=sys.stderr, flush=True)
+            self._failures[optimiser].append(f"{result.model}, {result.morph}: {sentence}")
+
+    def refuse(self, model, morph, why):
+        print(model.stem, morph.name, why, sep=" | ", file=sys.stderr, flush=True)
+        for rows in self._rows.values():
+            rows.append([model.stem, morph.name, f"refused: {why}", *[""] * (len(HEADER) - 3)])
+
+    def text(self):
+        arguments = self._arguments
+        parts = [INTRODUCTION.format(
+            command=shlex.join(["tools/train_child.py", *sys.argv[1:]]), degrees=DEGREES, epochs=arguments.epochs,
+            batch=train_digits.BATCH, probe=PROBE, same=SAME_LOSS, first=FIRST_STEPS, equal=EQUAL, steps=STEPS, control=CONTROL.name,
+            statistics="keep their running statistics" if arguments.frozen_statistics else "normalise by the batch, as in training")]
+        for optimiser, rows in self._rows.items():
+            parts += [f"## {OPTIMISERS[optimiser][0]}", table(HEADER, rows)]
+            if self._failures[optimiser]:
+                parts.append("Failed:\n\n" + "\n".join(f"- {sentence}" for sentence in self._failures[optimiser]))
+        parts += ["## Morphs", table(("morph", "options or recipe", "what it does"), [
+            (morph.name, f"`{morph.text.replace(f'{ROOT}/', '')}`".replace("|", "\\|"), morph.about) for morph in self._morphs])]
+        return "\n\n".join(part.strip() for part in parts) + "\n"
+
+    def run(self, folder):
+        """Runs every model and morph with every optimiser; what is done is written after each morph, if to a file."""
+        arguments = self._arguments
+        bench = Bench(arguments, Data.of(arguments.seed, arguments.epochs), folder)
         for model in sorted((ROOT / "models").glob("*.onnx")):
             if not fnmatch.fnmatch(model.stem, arguments.models):
                 continue
-            for name, options in morphs(arguments, optimiser).items():
-                try:
-                    result = bench.child(model, name, options)
-                except Refused as e:
-                    rows.append([model.stem, name, f"refused: {e}", *[""] * (len(HEADER) - 3)])
+            operators = {node.op_type for node in onnx.load(str(model)).graph.node}
+            for morph in self._morphs:
+                if not morph.applies(operators):
                     continue
-                rows.append(result.cells())
-                print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
-                if name not in CONTROL:
-                    failures += [f"{model.stem}, {name}: {sentence}" for sentence in result.failures]
-                elif result.tied[1] < result.tied[0]:
-                    failures.append(f"{model.stem}, {name}: {result.tied[0] - result.tied[1]} tied pairs came apart; the check of ties is too sharp")
-        parts += [f"## {words}", table(HEADER, rows)]
-        if failures:
-            parts.append("Failed:\n\n" + "\n".join(f"- {sentence}" for sentence in failures))
-            passed = False
-    return "\n\n".join(part.strip() for part in parts) + "\n", passed
+                optimisers = [o for o in self._rows if morph.name != CONTROL.name or o == CONTROL_OPTIMISER]
+                try:
+                    for optimiser, result in bench.children(model, morph, optimisers):
+                        self.add(optimiser, result)
+                except Refused as e:
+                    self.refuse(model, morph, str(e))
+                if arguments.report:
+                    arguments.report.write_text(self.text(), encoding="utf-8")
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="*", metavar="GLOB", help="names of models in models/ (default: all)")
-    parser.add_argument("--morphs", default="*", metavar="GLOB", help="names of morphs (default: all)")
-    parser.add_argument("--morph", action="append", metavar="NAME:OPTIONS", help="a line to run in place of the table's; may be given several times")
+    parser.add_argument("--morphs", default="*", metavar="GLOB,GLOB", help="names of morphs (default: all)")
+    parser.add_argument("--morph", action="append", metavar="NAME:OPTIONS", help="a morph to run in place of all; may be given several times")
     parser.add_argument("--command", type=pathlib.Path, metavar="FILE", help="the onnxmorph to use (default: this repository's, built first)")
     parser.add_argument("--no-build", action="store_true", help="run what was built before")
     parser.add_argument("--optimisers", default="sgd,adam", metavar="LIST", help=f"of {', '.join(OPTIMISERS)} (default: %(default)s)")
@@ -479,14 +524,13 @@ def main():
             call("dotnet", "build", "-c", "Release", "-v", "q", project)
         arguments.command = arguments.command or program(COMMAND)
         with tempfile.TemporaryDirectory() as folder:
-            report, passed = run_all(arguments, pathlib.Path(folder))
+            report = Report(arguments)
+            report.run(pathlib.Path(folder))
     except (Failure, onnx_torch.UnsupportedOperator) as e:
         sys.exit(str(e))
-    if arguments.report:
-        arguments.report.write_text(report)
-    else:
-        print(report, end="")
-    sys.exit(0 if passed else 1)
+    if not arguments.report:
+        print(report.text(), end="")
+    sys.exit(0 if report.passed else 1)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ LIST_SPACES = ROOT / "tools/list_spaces"
 # What trains otherwise than the columns of docs/coverage.md.
 MORE = (
     family("widen zero consumer", "random channels that are read with zeros", "--widen", "{}=x1.5", "--widen-method", "zero", "--widen-side", "consumer"),
-    deepen("idempotent", "an identity layer and the activation once more, behind the activation", "--deepen-activation", "idempotent"),
+    deepen("idempotent", "an identity layer and the activation once more, behind the activation", "--deepen-method", "identity", "--deepen-activation", "idempotent"),
     deepen("with calibrated norm", "a batch norm between the halves with the mean and variance of samples",
            "--deepen-norm", "identity", "--deepen-calibrate", str(ROOT / "models/digits_samples.npz")),
     deepen("linear", "no activation between the halves", "--deepen-activation", "none"),

@@ -56,7 +56,6 @@ public class WidenTests
     [InlineData("Abs", true)]
     [InlineData("LeakyRelu", false)]
     [InlineData("Tanh", false)]
-    [InlineData("Elu", false)]
     public void ZerosAreNotMadeInFrontOfActivationsThatAreFlatAtZero(string activation, bool flat)
     {
         // By default the producer, which has fewer weights, would be zero.

@@ -15,12 +15,13 @@ degrees, which the parents have not seen. Checked are:
 
 The report has a table for each optimiser and says which checks failed; then the exit status is 1.
 
-Example: tools/train_child.py --report docs/training.md
+Example: tools/train_child.py --rows /tmp/training.jsonl --report docs/training.md
 """
 
 import argparse
 import dataclasses
 import fnmatch
+import hashlib
 import itertools
 import json
 import math
@@ -56,6 +57,12 @@ MORE = (
     family("kernel begin", "taps in front only", "--kernel", "{}=+1", "--kernel-place", "begin", needs=("Conv",)),
 )
 LEFT_OUT = {"activation plain"}  # it adds nothing to train
+
+# Whose loss jumps at the first step by the method's design, and why.
+JUMPS = {
+    "deepen with norm": "a batch norm that starts with mean 0 and variance 1 is the identity with running statistics only, and training "
+                        "normalises by the batch; with samples (deepen with calibrated norm), or with --frozen-statistics, nothing jumps",
+}
 
 # The control has to fail: copies whose readers weigh them equally never part. It is trained by SGD alone, since Adam makes
 # full steps of the rounding in gradients that are zero, such as those of a key's bias.
@@ -305,6 +312,7 @@ class Result:
     twins: list  # pairs of equal tensors
     dead: list  # sentences
     asleep: tuple  # slices without gradient that are not dead, in the parent and in the child
+    may_jump: bool  # the loss, by the method's design
 
     @property
     def failures(self):
@@ -315,7 +323,7 @@ class Result:
             return
         if not abs(child.loss - parent.loss) <= SAME_LOSS * parent.loss:
             yield f"the loss before training is {child.loss:.6f}, the parent's {parent.loss:.6f}"
-        if not child.first - child.loss <= max(parent.first - parent.loss, 0) + parent.error:
+        if not (self.may_jump and math.isfinite(child.first)) and not child.first - child.loss <= max(parent.first - parent.loss, 0) + parent.error:
             yield f"the loss jumps at the first step, from {child.loss:.4f} to {child.first:.4f}"
         if self.equal[1] > self.equal[2]:
             yield f"{self.equal[1] - self.equal[2]} pairs of channels stay equal, such as {self.nearest_pair}"
@@ -326,7 +334,7 @@ class Result:
 
     @property
     def verdict(self):
-        return "failed" if any(self.failures) else "tied, as it must be" if self.morph == CONTROL.name else "passed"
+        return "failed" if any(self.failures) else "tied, as it must be" if self.morph == CONTROL.name else "jumps by design" if self.may_jump else "passed"
 
     def cells(self):
         child, parent = self.child, self.parent
@@ -395,7 +403,7 @@ class Bench:
             (count(equal_pairs(start, 0)), count(equal), count(sleeping)),
             (count(equal_pairs(start, 0, 1)), count(equal_pairs(end, 0, 1))),
             float(apart[space].min()), f"{pair} of {spaces.makers(space)}", list(twins(names, run)), list(dead_parameters(names, run, parent)),
-            (asleep(parent, parent.idle), asleep(run, names)))
+            (asleep(parent, parent.idle), asleep(run, names)), name in JUMPS and not self._arguments.frozen_statistics)
 
 
 def asleep(run, names):
@@ -429,6 +437,10 @@ Batch norms {statistics}. Numbers in parentheses are the parent's, trained likew
 | loss after, held out | the loss as above and the share of held-out images (turned) that are right after all epochs |
 
 The line `{control}` is a control that has to fail: readers weigh copied channels equally, which ties them.
+
+Of these morphs the loss may jump: {jumps}.
+
+What the command refused for a model is listed with its reason. Morphs that need operators which a model has not are left out.
 """
 
 
@@ -440,63 +452,98 @@ def morphs(arguments):
             if morph.name not in LEFT_OUT and any(fnmatch.fnmatch(morph.name, glob) for glob in arguments.morphs.split(","))]
 
 
+class Rows:
+    """Finished lines in a file of JSON lines, so that a run may be stopped and continued; those of other builds do not count."""
+
+    def __init__(self, path, *settings):
+        self._path, self._rows = path, {}
+        self._settings = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
+        if path and path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                key, *row = json.loads(line)
+                self._rows[tuple(key)] = row
+
+    def _key(self, model, morph, optimiser):
+        return self._settings, model.stem, morph.name, optimiser
+
+    def has(self, *key):
+        return self._key(*key) in self._rows
+
+    def get(self, *key):
+        """The cells, and sentences on what failed; None where there is no such line."""
+        return self._rows.get(self._key(*key))
+
+    def add(self, model, morph, optimiser, cells, failures):
+        key = self._key(model, morph, optimiser)
+        self._rows[key] = [list(cells), failures]
+        print(optimiser, *cells, *failures, sep=" | ", file=sys.stderr, flush=True)
+        if self._path:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([key, *self._rows[key]], ensure_ascii=False) + "\n")
+
+
 class Report:
-    """The tables, one for each optimiser, and the sentences on what failed."""
+    """Runs models and morphs and writes the tables, one for each optimiser, with sentences on what failed."""
 
     def __init__(self, arguments):
+        build = hashlib.sha256((arguments.command.parent / "OnnxMorph.dll").read_bytes()).hexdigest()
         self._arguments, self._morphs = arguments, morphs(arguments)
-        self._rows = {optimiser: [] for optimiser in arguments.optimisers.split(",")}
-        self._failures = {optimiser: [] for optimiser in self._rows}
+        self._optimisers = arguments.optimisers.split(",")
+        self._models = [model for model in sorted((ROOT / "models").glob("*.onnx")) if fnmatch.fnmatch(model.stem, arguments.models)]
+        self._rows = Rows(arguments.rows, build, arguments.epochs, arguments.seed, arguments.frozen_statistics)
+
+    def _lines(self, optimiser):
+        lines = [self._rows.get(model, morph, optimiser) for model in self._models for morph in self._morphs]
+        return [line for line in lines if line]
 
     @property
     def passed(self):
-        return not any(self._failures.values())
-
-    def add(self, optimiser, result):
-        self._rows[optimiser].append(result.cells())
-        print(optimiser, *result.cells(), sep=" | ", file=sys.stderr, flush=True)
-        for sentence in result.failures:
-            print(f"    {sentence}", file=sys.stderr, flush=True)
-            self._failures[optimiser].append(f"{result.model}, {result.morph}: {sentence}")
-
-    def refuse(self, model, morph, why):
-        print(model.stem, morph.name, why, sep=" | ", file=sys.stderr, flush=True)
-        for rows in self._rows.values():
-            rows.append([model.stem, morph.name, f"refused: {why}", *[""] * (len(HEADER) - 3)])
+        return not any(failures for optimiser in self._optimisers for _, failures in self._lines(optimiser))
 
     def text(self):
         arguments = self._arguments
         parts = [INTRODUCTION.format(
             command=shlex.join(["tools/train_child.py", *sys.argv[1:]]), degrees=DEGREES, epochs=arguments.epochs,
             batch=train_digits.BATCH, probe=PROBE, same=SAME_LOSS, first=FIRST_STEPS, equal=EQUAL, steps=STEPS, control=CONTROL.name,
+            jumps="; ".join(f"`{name}`, since {why}" for name, why in JUMPS.items()),
             statistics="keep their running statistics" if arguments.frozen_statistics else "normalise by the batch, as in training")]
-        for optimiser, rows in self._rows.items():
-            parts += [f"## {OPTIMISERS[optimiser][0]}", table(HEADER, rows)]
-            if self._failures[optimiser]:
-                parts.append("Failed:\n\n" + "\n".join(f"- {sentence}" for sentence in self._failures[optimiser]))
+        for optimiser in self._optimisers:
+            lines = self._lines(optimiser)
+            parts += [f"## {OPTIMISERS[optimiser][0]}", table(HEADER, [cells for cells, _ in lines])]
+            if failures := [f"- {cells[0]}, {cells[1]}: {sentence}" for cells, sentences in lines for sentence in sentences]:
+                parts.append("Failed:\n\n" + "\n".join(failures))
+            if missing := [f"{model.stem} ({', '.join(morph.name for morph in morphs)})" for model in self._models
+                           if (morphs := [m for m in self._wanted(model, optimiser) if not self._rows.has(model, m, optimiser)])]:
+                parts.append(f"Not run yet: {'; '.join(missing)}.")
         parts += ["## Morphs", table(("morph", "options or recipe", "what it does"), [
             (morph.name, f"`{morph.text.replace(f'{ROOT}/', '')}`".replace("|", "\\|"), morph.about) for morph in self._morphs])]
         return "\n\n".join(part.strip() for part in parts) + "\n"
 
+    def _wanted(self, model, optimiser):
+        """The morphs for a model and an optimiser."""
+        operators = {node.op_type for node in onnx.load(str(model)).graph.node}
+        return [morph for morph in self._morphs if morph.applies(operators) and (morph.name != CONTROL.name or optimiser == CONTROL_OPTIMISER)]
+
     def run(self, folder):
-        """Runs every model and morph with every optimiser; what is done is written after each morph, if to a file."""
+        """Runs what the file of rows has not; the report is written after each morph, if to a file."""
         arguments = self._arguments
         bench = Bench(arguments, Data.of(arguments.seed, arguments.epochs), folder)
-        for model in sorted((ROOT / "models").glob("*.onnx")):
-            if not fnmatch.fnmatch(model.stem, arguments.models):
-                continue
-            operators = {node.op_type for node in onnx.load(str(model)).graph.node}
+        for model in self._models:
+            wanted = {optimiser: self._wanted(model, optimiser) for optimiser in self._optimisers}
             for morph in self._morphs:
-                if not morph.applies(operators):
-                    continue
-                optimisers = [o for o in self._rows if morph.name != CONTROL.name or o == CONTROL_OPTIMISER]
+                optimisers = [o for o in self._optimisers if morph in wanted[o] and not self._rows.has(model, morph, o)]
                 try:
-                    for optimiser, result in bench.children(model, morph, optimisers):
-                        self.add(optimiser, result)
-                except Refused as e:
-                    self.refuse(model, morph, str(e))
-                if arguments.report:
-                    arguments.report.write_text(self.text(), encoding="utf-8")
+                    for optimiser, result in bench.children(model, morph, optimisers) if optimisers else ():
+                        self._rows.add(model, morph, optimiser, result.cells(), list(result.failures))
+                except Refused as refused:
+                    for optimiser in optimisers:
+                        self._rows.add(model, morph, optimiser, [model.stem, morph.name, f"refused: {refused}", *[""] * (len(HEADER) - 3)], [])
+                self.write()
+        self.write()
+
+    def write(self):
+        if self._arguments.report:
+            self._arguments.report.write_text(self.text(), encoding="utf-8")
 
 
 def parse_arguments():
@@ -512,6 +559,7 @@ def parse_arguments():
                         help="batch norms keep their running statistics instead of normalising by the batch")
     parser.add_argument("--seed", type=int, default=0, help="seed of morphs and batches (default: %(default)s)")
     parser.add_argument("--verbose", action="store_true", help="list every row, column and tap without gradient on standard error")
+    parser.add_argument("--rows", type=pathlib.Path, metavar="FILE", help="the file of finished lines, continued where it exists")
     parser.add_argument("--report", type=pathlib.Path, metavar="FILE", help="where to write the report, not to standard output")
     return parser.parse_args()
 

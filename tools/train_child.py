@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Trains children of the models in models/ beside their parents and checks that every morph leaves a net that learns.
 
-For each model and each line of MORPHS the command line makes the child; then parent and child are trained as torch
-modules (onnx_torch.py) on the same batches: scikit-learn's digits, shifted as in train_digits.py and turned by up to 30
+For each model and each morph (the families of morph_families.py, and those of MORE that only matter in training) the command
+line makes the child; then parent and child are trained as torch modules (onnx_torch.py) on the same batches: scikit-learn's digits, shifted as in train_digits.py and turned by up to 30
 degrees, which the parents have not seen. Checked are:
 
 - the child's outputs and those of ONNX Runtime agree, and its loss before training is the parent's;
@@ -15,12 +15,13 @@ degrees, which the parents have not seen. Checked are:
 
 The report has a table for each optimiser and says which checks failed; then the exit status is 1.
 
-Example: tools/train_child.py --report docs/training.md
+Example: tools/train_child.py --rows /tmp/training.jsonl --report docs/training.md
 """
 
 import argparse
 import dataclasses
 import fnmatch
+import hashlib
 import itertools
 import json
 import math
@@ -31,34 +32,41 @@ import sys
 import tempfile
 
 import numpy
+import onnx
 import torch
 from torch.nn import functional
 
 import channel_ties
 import onnx_torch
 import train_digits
+from morph_families import FAMILIES, deepen, family
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COMMAND = ROOT / "src/OnnxMorph.Cli"
 RUN_MODEL = ROOT / "tools/run_model"
 LIST_SPACES = ROOT / "tools/list_spaces"
 
-# One line a morph: its name in the table and the options of `onnxmorph morph`.
-MORPHS = {
-    "widen, replicate": "--widen '*=x1.5'",
-    "widen, zero readers": "--widen '*=x1.5' --widen-method zero --widen-side consumer",
-    "widen, zero makers": "--widen '*=x1.5' --widen-method zero --widen-side producer",
-    "widen, opposed": "--widen '*=x1.5' --widen-method opposed",
-    "deepen, closed form": "--deepen '*'",
-    "deepen, identity": "--deepen '*' --deepen-method identity",
-    "kernel": "--kernel '*=+2'",
-    "activation": "--activation '*'",
-    "all together": "--widen '*=x1.5' --deepen '*' --kernel '*=+2' --activation '*'",
+# What trains otherwise than the columns of docs/coverage.md.
+MORE = (
+    family("widen zero consumer", "random channels that are read with zeros", "--widen", "{}=x1.5", "--widen-method", "zero", "--widen-side", "consumer"),
+    deepen("idempotent", "an identity layer and the activation once more, behind the activation", "--deepen-method", "identity", "--deepen-activation", "idempotent"),
+    deepen("with calibrated norm", "a batch norm between the halves with the mean and variance of samples",
+           "--deepen-norm", "identity", "--deepen-calibrate", str(ROOT / "models/digits_samples.npz")),
+    deepen("linear", "no activation between the halves", "--deepen-activation", "none"),
+    deepen("3,3", "a closed form with taps on both sides", "--deepen-kernels", "3,3", needs=("Conv",)),
+    family("kernel begin", "taps in front only", "--kernel", "{}=+1", "--kernel-place", "begin", needs=("Conv",)),
+)
+LEFT_OUT = {"activation plain"}  # it adds nothing to train
+
+# Whose loss jumps at the first step by the method's design, and why.
+JUMPS = {
+    "deepen with norm": "a batch norm that starts with mean 0 and variance 1 is the identity with running statistics only, and training "
+                        "normalises by the batch; with samples (deepen with calibrated norm), or with --frozen-statistics, nothing jumps",
 }
 
 # The control has to fail: copies whose readers weigh them equally never part. It is trained by SGD alone, since Adam makes
 # full steps of the rounding in gradients that are zero, such as those of a key's bias.
-CONTROL = {"control: equal shares": "--widen '*=x1.5' --widen-shares equal"}
+CONTROL = family("control: equal shares", "copies that their readers weigh equally (HyperCloning)", "--widen", "{}=x1.5", "--widen-shares", "equal")
 CONTROL_OPTIMISER = "sgd"
 
 STEPS = 50  # what the checks of channels and gradients look at
@@ -179,6 +187,7 @@ def train(network, data, make_optimiser, batch_statistics):
         loss_of(network, images, labels).backward()
         optimiser.step()
 
+    torch.manual_seed(0)  # of the noise that wakes units
     start, losses, correct = snapshot(network), probe_losses(network, data), correct_share(network, data)
     first = []
     for images, labels in data.batches[:FIRST_STEPS]:
@@ -303,13 +312,18 @@ class Result:
     twins: list  # pairs of equal tensors
     dead: list  # sentences
     asleep: tuple  # slices without gradient that are not dead, in the parent and in the child
+    may_jump: bool  # the loss, by the method's design
 
     @property
     def failures(self):
         child, parent = self.child, self.parent
+        if self.morph == CONTROL.name:
+            if self.tied[1] < self.tied[0]:
+                yield f"{self.tied[0] - self.tied[1]} tied pairs came apart; the check of ties is too sharp"
+            return
         if not abs(child.loss - parent.loss) <= SAME_LOSS * parent.loss:
             yield f"the loss before training is {child.loss:.6f}, the parent's {parent.loss:.6f}"
-        if not child.first - child.loss <= max(parent.first - parent.loss, 0) + parent.error:
+        if not (self.may_jump and math.isfinite(child.first)) and not child.first - child.loss <= max(parent.first - parent.loss, 0) + parent.error:
             yield f"the loss jumps at the first step, from {child.loss:.4f} to {child.first:.4f}"
         if self.equal[1] > self.equal[2]:
             yield f"{self.equal[1] - self.equal[2]} pairs of channels stay equal, such as {self.nearest_pair}"
@@ -318,46 +332,59 @@ class Result:
         for sentence in self.dead:
             yield f"dead: {sentence}"
 
+    @property
+    def verdict(self):
+        return "failed" if any(self.failures) else "tied, as it must be" if self.morph == CONTROL.name else "jumps by design" if self.may_jump else "passed"
+
     def cells(self):
         child, parent = self.child, self.parent
         return (
             self.model, self.morph, f"{self.parameters[1]:,}", f"{child.loss:.4f}", f"{child.first:.4f} ({parent.first:.4f})",
             f"{self.equal[0]} → {self.equal[1]}" + (f" ({self.equal[2]} asleep)" if self.equal[2] else ""),
             f"{self.tied[0]} → {self.tied[1]}", str(len(self.twins)), f"{self.nearest:.1e}", str(len(self.dead)), f"{self.asleep[1]} ({self.asleep[0]})",
-            f"{child.final:.3f} ({parent.final:.3f})", f"{child.correct[1]:.1%} ({parent.correct[1]:.1%})",
-            "failed" if any(self.failures) else "passed")
+            f"{child.final:.3f} ({parent.final:.3f})", f"{child.correct[1]:.1%} ({parent.correct[1]:.1%})", self.verdict)
 
 
 class Bench:
-    """Makes and trains children; each parent is trained once for all of its children."""
+    """Makes children and trains them with each optimiser; each parent is trained once for all of its children."""
 
-    def __init__(self, arguments, make_optimiser, data, folder):
-        self._arguments, self._make_optimiser, self._data, self._folder = arguments, make_optimiser, data, folder
-        self._parents = {}
+    def __init__(self, arguments, data, folder):
+        self._arguments, self._data, self._folder = arguments, data, folder
+        self._parents, self._layers = {}, {}
 
-    def _train(self, network):
-        return train(network, self._data, self._make_optimiser, not self._arguments.frozen_statistics)
+    def _train(self, network, optimiser):
+        return train(network, self._data, OPTIMISERS[optimiser][1], not self._arguments.frozen_statistics)
 
-    def _load(self, path):
-        network = load_checked(path, self._folder)
-        names = {name for name, _ in network.named_tensors()}
-        return network, channel_ties.ChannelSpaces(json.loads(call(program(LIST_SPACES), path)), names)
+    def _parent(self, model, optimiser):
+        if (model, optimiser) not in self._parents:
+            self._parents[model, optimiser] = self._train(load_checked(model, self._folder), optimiser)
+        return self._parents[model, optimiser]
 
-    def _parent(self, model):
-        if model not in self._parents:
-            network, _ = self._load(model)
-            self._parents[model] = self._train(network)
-        return self._parents[model]
+    def _single_layers(self, model):
+        """Names of the parent's layers, for families that name single ones."""
+        if model not in self._layers:
+            layers = json.loads(call(self._arguments.command, "inspect", model, "--json"))["layers"]
+            self._layers[model] = [layer["name"] for layer in layers]
+        return self._layers[model]
 
-    def child(self, model, name, options):
-        """Trains the child that `options` make of `model`."""
+    def children(self, model, morph, optimisers):
+        """Makes the child of `model` and trains it from the start with each optimiser; gives the optimisers with results."""
         path = self._folder / "child.onnx"
-        report = json.loads(call(self._arguments.command, "morph", model, "-o", path, "--force", "--json",
-                                 "--seed", self._arguments.seed, *shlex.split(options)))
-        parent = self._parent(model)
-        network, spaces = self._load(path)
+        options = morph.write(self._folder / "recipe.yaml", ["*"], self._single_layers(model))
+        # What verification would look at, outputs and loss, is compared here anyway.
+        report = json.loads(call(self._arguments.command, "morph", model, "-o", path, "--force", "--json", "--no-verify",
+                                 "--seed", self._arguments.seed, *options))
+        network = load_checked(path, self._folder)
+        spaces = channel_ties.ChannelSpaces(json.loads(call(program(LIST_SPACES), path)), {name for name, _ in network.named_tensors()})
+        start = snapshot(network)
+        for optimiser in optimisers:
+            restore(network, start)
+            yield optimiser, self._result(model, morph.name, report, network, spaces, optimiser)
+
+    def _result(self, model, name, report, network, spaces, optimiser):
+        parent = self._parent(model, optimiser)
         start = spaces.distances(network.tensors)
-        run = self._train(network)
+        run = self._train(network, optimiser)
         end = spaces.distances(run.after)
         equal = equal_pairs(end, 0)
         awake = {space: ~spaces.asleep(space, run.idle) for space in equal}
@@ -376,7 +403,7 @@ class Bench:
             (count(equal_pairs(start, 0)), count(equal), count(sleeping)),
             (count(equal_pairs(start, 0, 1)), count(equal_pairs(end, 0, 1))),
             float(apart[space].min()), f"{pair} of {spaces.makers(space)}", list(twins(names, run)), list(dead_parameters(names, run, parent)),
-            (asleep(parent, parent.idle), asleep(run, names)))
+            (asleep(parent, parent.idle), asleep(run, names)), name in JUMPS and not self._arguments.frozen_statistics)
 
 
 def asleep(run, names):
@@ -410,55 +437,120 @@ Batch norms {statistics}. Numbers in parentheses are the parent's, trained likew
 | loss after, held out | the loss as above and the share of held-out images (turned) that are right after all epochs |
 
 The line `{control}` is a control that has to fail: readers weigh copied channels equally, which ties them.
+
+Of these morphs the loss may jump: {jumps}.
+
+What the command refused for a model is listed with its reason. Morphs that need operators which a model has not are left out.
 """
 
 
-def morphs(arguments, optimiser):
-    """The lines to run: those given on the command line, or the table's and its control."""
+def morphs(arguments):
+    """The morphs to run: those given on the command line, or all and the control."""
     if arguments.morph:
-        return dict(line.split(":", 1) for line in arguments.morph)
-    lines = {**MORPHS, **(CONTROL if optimiser == CONTROL_OPTIMISER else {})}
-    return {name: options for name, options in lines.items() if fnmatch.fnmatch(name, arguments.morphs)}
+        return [family(name, "", *shlex.split(options)) for name, options in (line.split(":", 1) for line in arguments.morph)]
+    return [morph for morph in (*FAMILIES, *MORE, CONTROL)
+            if morph.name not in LEFT_OUT and any(fnmatch.fnmatch(morph.name, glob) for glob in arguments.morphs.split(","))]
 
 
-def run_all(arguments, folder):
-    """Runs every model and morph with every optimiser; gives the report and whether all checks passed."""
-    data = Data.of(arguments.seed, arguments.epochs)
-    parts, passed = [INTRODUCTION.format(
-        command=shlex.join(["tools/train_child.py", *sys.argv[1:]]), degrees=DEGREES, epochs=arguments.epochs,
-        batch=train_digits.BATCH, probe=PROBE, same=SAME_LOSS, first=FIRST_STEPS, equal=EQUAL, steps=STEPS, control=next(iter(CONTROL)),
-        statistics="keep their running statistics" if arguments.frozen_statistics else "normalise by the batch, as in training")], True
-    for optimiser in arguments.optimisers.split(","):
-        words, make_optimiser = OPTIMISERS[optimiser]
-        bench = Bench(arguments, make_optimiser, data, folder)
-        rows, failures = [], []
-        for model in sorted((ROOT / "models").glob("*.onnx")):
-            if not fnmatch.fnmatch(model.stem, arguments.models):
-                continue
-            for name, options in morphs(arguments, optimiser).items():
+class Rows:
+    """Finished lines in a file of JSON lines, so that a run may be stopped and continued; those of other builds do not count."""
+
+    def __init__(self, path, *settings):
+        self._path, self._rows = path, {}
+        self._settings = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
+        if path and path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                key, *row = json.loads(line)
+                self._rows[tuple(key)] = row
+
+    def _key(self, model, morph, optimiser):
+        return self._settings, model.stem, morph.name, optimiser
+
+    def has(self, *key):
+        return self._key(*key) in self._rows
+
+    def get(self, *key):
+        """The cells, and sentences on what failed; None where there is no such line."""
+        return self._rows.get(self._key(*key))
+
+    def add(self, model, morph, optimiser, cells, failures):
+        key = self._key(model, morph, optimiser)
+        self._rows[key] = [list(cells), failures]
+        print(optimiser, *cells, *failures, sep=" | ", file=sys.stderr, flush=True)
+        if self._path:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([key, *self._rows[key]], ensure_ascii=False) + "\n")
+
+
+class Report:
+    """Runs models and morphs and writes the tables, one for each optimiser, with sentences on what failed."""
+
+    def __init__(self, arguments):
+        build = hashlib.sha256((arguments.command.parent / "OnnxMorph.dll").read_bytes()).hexdigest()
+        self._arguments, self._morphs = arguments, morphs(arguments)
+        self._optimisers = arguments.optimisers.split(",")
+        self._models = [model for model in sorted((ROOT / "models").glob("*.onnx")) if fnmatch.fnmatch(model.stem, arguments.models)]
+        self._rows = Rows(arguments.rows, build, arguments.epochs, arguments.seed, arguments.frozen_statistics)
+
+    def _lines(self, optimiser):
+        lines = [self._rows.get(model, morph, optimiser) for model in self._models for morph in self._morphs]
+        return [line for line in lines if line]
+
+    @property
+    def passed(self):
+        return not any(failures for optimiser in self._optimisers for _, failures in self._lines(optimiser))
+
+    def text(self):
+        arguments = self._arguments
+        parts = [INTRODUCTION.format(
+            command=shlex.join(["tools/train_child.py", *sys.argv[1:]]), degrees=DEGREES, epochs=arguments.epochs,
+            batch=train_digits.BATCH, probe=PROBE, same=SAME_LOSS, first=FIRST_STEPS, equal=EQUAL, steps=STEPS, control=CONTROL.name,
+            jumps="; ".join(f"`{name}`, since {why}" for name, why in JUMPS.items()),
+            statistics="keep their running statistics" if arguments.frozen_statistics else "normalise by the batch, as in training")]
+        for optimiser in self._optimisers:
+            lines = self._lines(optimiser)
+            parts += [f"## {OPTIMISERS[optimiser][0]}", table(HEADER, [cells for cells, _ in lines])]
+            if failures := [f"- {cells[0]}, {cells[1]}: {sentence}" for cells, sentences in lines for sentence in sentences]:
+                parts.append("Failed:\n\n" + "\n".join(failures))
+            if missing := [f"{model.stem} ({', '.join(morph.name for morph in morphs)})" for model in self._models
+                           if (morphs := [m for m in self._wanted(model, optimiser) if not self._rows.has(model, m, optimiser)])]:
+                parts.append(f"Not run yet: {'; '.join(missing)}.")
+        parts += ["## Morphs", table(("morph", "options or recipe", "what it does"), [
+            (morph.name, f"`{morph.text.replace(f'{ROOT}/', '')}`".replace("|", "\\|"), morph.about) for morph in self._morphs])]
+        return "\n\n".join(part.strip() for part in parts) + "\n"
+
+    def _wanted(self, model, optimiser):
+        """The morphs for a model and an optimiser."""
+        operators = {node.op_type for node in onnx.load(str(model)).graph.node}
+        return [morph for morph in self._morphs if morph.applies(operators) and (morph.name != CONTROL.name or optimiser == CONTROL_OPTIMISER)]
+
+    def run(self, folder):
+        """Runs what the file of rows has not; the report is written after each morph, if to a file."""
+        arguments = self._arguments
+        bench = Bench(arguments, Data.of(arguments.seed, arguments.epochs), folder)
+        for model in self._models:
+            wanted = {optimiser: self._wanted(model, optimiser) for optimiser in self._optimisers}
+            for morph in self._morphs:
+                optimisers = [o for o in self._optimisers if morph in wanted[o] and not self._rows.has(model, morph, o)]
                 try:
-                    result = bench.child(model, name, options)
-                except Refused as e:
-                    rows.append([model.stem, name, f"refused: {e}", *[""] * (len(HEADER) - 3)])
-                    continue
-                rows.append(result.cells())
-                print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
-                if name not in CONTROL:
-                    failures += [f"{model.stem}, {name}: {sentence}" for sentence in result.failures]
-                elif result.tied[1] < result.tied[0]:
-                    failures.append(f"{model.stem}, {name}: {result.tied[0] - result.tied[1]} tied pairs came apart; the check of ties is too sharp")
-        parts += [f"## {words}", table(HEADER, rows)]
-        if failures:
-            parts.append("Failed:\n\n" + "\n".join(f"- {sentence}" for sentence in failures))
-            passed = False
-    return "\n\n".join(part.strip() for part in parts) + "\n", passed
+                    for optimiser, result in bench.children(model, morph, optimisers) if optimisers else ():
+                        self._rows.add(model, morph, optimiser, result.cells(), list(result.failures))
+                except Refused as refused:
+                    for optimiser in optimisers:
+                        self._rows.add(model, morph, optimiser, [model.stem, morph.name, f"refused: {refused}", *[""] * (len(HEADER) - 3)], [])
+                self.write()
+        self.write()
+
+    def write(self):
+        if self._arguments.report:
+            self._arguments.report.write_text(self.text(), encoding="utf-8")
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="*", metavar="GLOB", help="names of models in models/ (default: all)")
-    parser.add_argument("--morphs", default="*", metavar="GLOB", help="names of morphs (default: all)")
-    parser.add_argument("--morph", action="append", metavar="NAME:OPTIONS", help="a line to run in place of the table's; may be given several times")
+    parser.add_argument("--morphs", default="*", metavar="GLOB,GLOB", help="names of morphs (default: all)")
+    parser.add_argument("--morph", action="append", metavar="NAME:OPTIONS", help="a morph to run in place of all; may be given several times")
     parser.add_argument("--command", type=pathlib.Path, metavar="FILE", help="the onnxmorph to use (default: this repository's, built first)")
     parser.add_argument("--no-build", action="store_true", help="run what was built before")
     parser.add_argument("--optimisers", default="sgd,adam", metavar="LIST", help=f"of {', '.join(OPTIMISERS)} (default: %(default)s)")
@@ -467,6 +559,7 @@ def parse_arguments():
                         help="batch norms keep their running statistics instead of normalising by the batch")
     parser.add_argument("--seed", type=int, default=0, help="seed of morphs and batches (default: %(default)s)")
     parser.add_argument("--verbose", action="store_true", help="list every row, column and tap without gradient on standard error")
+    parser.add_argument("--rows", type=pathlib.Path, metavar="FILE", help="the file of finished lines, continued where it exists")
     parser.add_argument("--report", type=pathlib.Path, metavar="FILE", help="where to write the report, not to standard output")
     return parser.parse_args()
 
@@ -479,14 +572,13 @@ def main():
             call("dotnet", "build", "-c", "Release", "-v", "q", project)
         arguments.command = arguments.command or program(COMMAND)
         with tempfile.TemporaryDirectory() as folder:
-            report, passed = run_all(arguments, pathlib.Path(folder))
+            report = Report(arguments)
+            report.run(pathlib.Path(folder))
     except (Failure, onnx_torch.UnsupportedOperator) as e:
         sys.exit(str(e))
-    if arguments.report:
-        arguments.report.write_text(report)
-    else:
-        print(report, end="")
-    sys.exit(0 if passed else 1)
+    if not arguments.report:
+        print(report.text(), end="")
+    sys.exit(0 if report.passed else 1)
 
 
 if __name__ == "__main__":

@@ -143,8 +143,9 @@ public sealed class DeepenBlocksPass(Selector selector, int count)
         }
 
         // Numbers that learn are the copy's own. A table or matrix that others read too is one for the whole network (a rotary
-        // embedding, a weight that all blocks share); equal vectors are often one only because an exporter merged them.
-        private bool IsOwn(Constant constant) => constant.Type.IsScalable()
+        // embedding, a weight that all blocks share); equal vectors are often one only because an exporter merged them. A number that
+        // stands in a node (an exponent, an ε) is not trained, and would be as an initializer.
+        private bool IsOwn(Constant constant) => constant.Type.IsScalable() && (constant.Node is null || constant.Count > 1)
             && (constant.Shape.Count(s => s > 1) < 2 || analysis.ConstantUses.Where(u => u.Constant == constant).All(u => _copied.Contains(u.Use.Node)));
 
         private static string Once<TKey>(Dictionary<TKey, string> made, TKey key, Func<string> make)

@@ -24,13 +24,13 @@ public enum WidenMethod
 /// <summary>Which side of new channels is zero under <see cref="WidenMethod.Zero"/>.</summary>
 public enum ZeroSide
 {
-    /// <summary>The one with fewer weights, of those that keep the function.</summary>
+    /// <summary>The one with fewer weights, of those that keep the function and learn.</summary>
     Smaller,
 
     /// <summary>The weights that read them.</summary>
     Consumer,
 
-    /// <summary>The weights that make them: zeros must stay zeros all the way to where they are read.</summary>
+    /// <summary>The weights that make them: zeros must stay zeros all the way to where they are read, and have a gradient there.</summary>
     Producer,
 }
 

@@ -17,6 +17,30 @@ internal static class NewChannelRules
         "Round", "Selu", "Sign", "Sin", "Sinh", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "QuickGelu", "BiasGelu", "FastGelu",
     ];
 
+    // Functions of one operand whose derivative is 0 at 0 as well, by the convention of training frameworks where there is a kink;
+    // sizes have none at all.
+    private static readonly HashSet<string> s_flatAtZero = ["Abs", "Ceil", "Floor", "Relu", "Round", "Shape", "Sign", "Size", "ThresholdedRelu"];
+
+    /// <summary>
+    /// Whether channels that are zero would never learn because of a pointwise node: it passes nothing of the gradient back where its
+    /// operands are 0, and no other node that reads them does.
+    /// </summary>
+    /// <param name="node">The node.</param>
+    /// <param name="along">For each input whether it runs along the channels.</param>
+    public static bool IsFlatAtZero(NodeAxes node, bool[] along)
+    {
+        int[] zeros = [.. Enumerable.Range(0, along.Length).Where(input => along[input] && !node.IsWeight(input))];
+        bool flat = node.Node.OpType switch
+        {
+            "Mul" => zeros.Length > 1,
+            "Pow" => node.Scalar(1) is > 1,
+            "Shrink" => node.Attribute("lambd") is null or { F: > 0 },
+            "Clip" => Limit(node, 1, "min", double.NegativeInfinity) == 0 || Limit(node, 2, "max", double.PositiveInfinity) == 0,
+            _ => s_flatAtZero.Contains(node.Node.OpType),
+        };
+        return flat && zeros.All(input => node.Readers(input).All(reader => ReferenceEquals(reader, node.Node) || s_flatAtZero.Contains(reader.OpType)));
+    }
+
     /// <summary>What goes along one axis through a pointwise node.</summary>
     /// <param name="node">The node.</param>
     /// <param name="along">For each input whether it runs along the axis; the others hold one value for all of it.</param>

@@ -141,6 +141,9 @@ public sealed class NodeAxes
     /// <summary>Says the same of one axis of an output.</summary>
     public void OutputCarries(int output, int axis, NewChannels kinds) => _outputCarries[(output, axis)] = kinds;
 
+    /// <summary>Says that new channels along an axis hold none of <paramref name="kinds"/>, and why.</summary>
+    public void Forbid(AxisExpression axis, NewChannels kinds, string why) => Solver.Forbid(axis, kinds, Reason(why));
+
     /// <summary>The axis of a value less its mean over it: a space of its own where <paramref name="normalized"/> is one.</summary>
     public AxisExpression Centred(AxisExpression normalized)
     {
@@ -155,6 +158,9 @@ public sealed class NodeAxes
     /// <summary>The node that makes an input; null where it is a constant or the caller's.</summary>
     public NodeProto? Producer(int input) =>
         input < Node.Input.Count && _analysis.Graph.Producer(Node.Input[input]) is { } n ? _analysis.Graph.Nodes[n] : null;
+
+    /// <summary>All nodes that read what an input reads, this one included.</summary>
+    public IEnumerable<NodeProto> Readers(int input) => _analysis.Graph.Uses(Node.Input[input]).Select(use => _analysis.Graph.Nodes[use.Node]);
 
     /// <summary>A fixed axis.</summary>
     public AxisExpression Fixed(long size, string why) => new FixedAxis(size, Reason(why));
@@ -256,7 +262,7 @@ public sealed class NodeAxes
             {
                 NewChannels barred = All & ~carries.GetValueOrDefault((value, axis), _carries);
                 if (barred != NewChannels.None && values[value]![axis] is not FixedAxis)
-                    Solver.Forbid(values[value]![axis], barred, Reason("zeros or means do not go through it as they are"));
+                    Forbid(values[value]![axis], barred, "zeros or means do not go through it as they are");
             }
         }
     }

@@ -301,6 +301,24 @@ public sealed class DeepenBlocksTests
         Deepens(Image((net, x) => net.Classifier(net.Basic(net.Basic(x, 4, 4), 4, 4), 4), ir: 3), 2);
     }
 
+    /// <summary>A number that stands in a node is not trained; as an initializer the copy's would be, exponents among them.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void NumbersInNodesStayThere(bool inNodes)
+    {
+        Net net = Image((net, x) =>
+        {
+            string power = net.Filled(2);
+            string y = net.Op("Pow", [net.Conv(x, 4, 4), inNodes ? net.AsConstantNode(power) : power]);
+            net.Classifier(net.Add(x, net.Conv(y, 4, 4)), 4);
+        });
+        ModelProto child = Check.Written(Deepens(net, 1).Child);
+        string[] powers = [.. child.Graph.Node.Where(n => n.OpType == "Pow").Select(n => n.Input[1])];
+        Assert.Equal(inNodes ? 1 : 2, powers.Distinct().Count());
+        Assert.Equal(!inNodes, child.Graph.Initializer.Any(t => powers.Contains(t.Name)));
+    }
+
     /// <summary>The copy gives the block's result under its old name, whoever reads it.</summary>
     [Fact]
     public void ResultsThatOthersRead()

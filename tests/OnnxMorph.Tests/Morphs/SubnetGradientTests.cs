@@ -20,30 +20,37 @@ public class SubnetGradientTests
     // Of gradients, relatively; central differences of what has the same differ by some 1e-9.
     private const double Apart = 1e-5;
 
-    public static TheoryData<SubnetKind> Kinds => [.. Enum.GetValues<SubnetKind>().Except([SubnetKind.Module])];
+    public static TheoryData<SubnetKind, string> Kinds =>
+    [
+        .. from kind in Enum.GetValues<SubnetKind>().Except([SubnetKind.Module])
+           from activation in new[] { "Tanh", "Relu" }
+           select new TheoryDataRow<SubnetKind, string>(kind, activation),
+    ];
 
     [Theory]
     [MemberData(nameof(Kinds))]
-    public void EveryWeightLearnsOnItsOwn(SubnetKind kind)
+    public void EveryWeightLearnsOnItsOwn(SubnetKind kind, string activation)
     {
         foreach (int length in kind == SubnetKind.Stacked ? [1, 2] : new[] { 2 })
-            Assert.True(Separation(new(kind) { Branches = 3, Length = length }) > Apart);
+            Assert.True(Separation(new(kind) { Branches = 3, Length = length }, activation) > Apart);
     }
 
     /// <summary>What the activations are for: linear layers whose results are only added have one gradient.</summary>
     [Fact]
-    public void SumsOfLinearLayersDoNot() => Assert.True(Separation(new(SubnetKind.Module) { Module = "layer | layer" }) < Apart / 100);
+    public void SumsOfLinearLayersDoNot() => Assert.True(Separation(new(SubnetKind.Module) { Module = "layer | layer" }, "Tanh") < Apart / 100);
 
     // How far apart, relatively, the gradients of the two weights of one form are that are nearest to each other.
-    private static double Separation(SubnetOptions options)
+    private static double Separation(SubnetOptions options, string activation)
     {
-        // The layer is followed by others and by an activation, as layers are.
+        // The layer is followed by others and by an activation, as layers are. Behind a Relu what only acts below 0 learns nothing.
         Net net = Dense((net, x) =>
         {
-            string y = net.Op("Tanh", [net.Linear(net.Reshape(x, 1, -1, 4), 4, 4, "a", bias: false)]);
+            string y = net.Op(activation, [net.Linear(net.Reshape(x, 1, -1, 4), 4, 4, "a", bias: false)]);
             return net.Linear(y, 4, 1, bias: false);
         });
-        net.Proto.Graph.Output[0].Name = net.Op("ReduceSum", [net.Mul(net.Proto.Graph.Output[0].Name, net.Weight([3, 1]))], new { keepdims = 0 });
+        // Enough rows for every unit to be on for some and off for others.
+        net.Runs[0]["N"] = 30;
+        net.Proto.Graph.Output[0].Name = net.Op("ReduceSum", [net.Mul(net.Proto.Graph.Output[0].Name, net.Weight([30, 1]))], new { keepdims = 0 });
         MorphResult result = Check.Morph(net, Subnet("a", options));
         ModelProto child = Check.Written(result.Child);
         var feeds = Check.Feeds(net, net.Runs[0], 3);

@@ -50,6 +50,72 @@ public class WidenTests
         Check.Refused(result, "a", "zeros");
     }
 
+    /// <summary>Zeros pass an activation that is flat at 0, but channels made with them would never learn.</summary>
+    [Theory]
+    [InlineData("Relu", true)]
+    [InlineData("Abs", true)]
+    [InlineData("LeakyRelu", false)]
+    [InlineData("Tanh", false)]
+    public void ZerosAreNotMadeInFrontOfActivationsThatAreFlatAtZero(string activation, bool flat)
+    {
+        // By default the producer, which has fewer weights, would be zero.
+        Assert.Equal(!flat, NewRowsAreZero(Check.Morph(TwoLayers(activation, outputs: 5), Check.Widen("a", "+2", WidenMethod.Zero))));
+        MorphResult result = Check.Morph(TwoLayers(activation, outputs: 5), Check.Widen("*", "+2", WidenMethod.Zero, side: ZeroSide.Producer));
+        if (flat)
+            Check.Refused(result, "a", "never learn");
+        else
+            Assert.True(NewRowsAreZero(result));
+    }
+
+    [Theory]
+    [InlineData(0, 6, true)]
+    [InlineData(-6, 0, true)]
+    [InlineData(-1, 1, false)]
+    public void ZerosAreNotMadeInFrontOfALimitAtZero(double low, double high, bool flat)
+    {
+        var net = new Net(ElementType.Float64) { Runs = { new() { ["N"] = 3 } } };
+        string x = net.Op("MatMul", [net.Input("x", "N", 3), net.Weight([3, 4])], name: "a");
+        x = net.Op("Clip", [x, net.Filled(low), net.Filled(high)]);
+        net.Output(net.Op("MatMul", [x, net.Weight([4, 5])], name: "b"));
+        Assert.Equal(!flat, NewRowsAreZero(Check.Morph(net, Check.Widen("a", "+2", WidenMethod.Zero))));
+    }
+
+    /// <summary>Of two factors that are both zero neither has a gradient.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void ZerosAreNotMadeForBothFactorsOfAProduct(bool gated)
+    {
+        var net = new Net(ElementType.Float64) { Runs = { new() { ["N"] = 3 } } };
+        string x = net.Input("x", "N", 3), y = net.Op("MatMul", [x, net.Weight([3, 4])], name: "a");
+        string by = gated ? net.Op("Tanh", [net.Op("MatMul", [x, net.Weight([3, 4])])]) : net.Weight([4]);
+        net.Output(net.Op("MatMul", [net.Op("Mul", [y, by]), net.Weight([4, 9])], name: "b"));
+        Assert.Equal(!gated, NewRowsAreZero(Check.Morph(net, Check.Widen("a", "+2", WidenMethod.Zero))));
+    }
+
+    /// <summary>What goes past a flat activation learns; shapes that are read do not count.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void ZerosLearnWherePartOfThemGoesPastAFlatActivation(bool past)
+    {
+        var net = new Net(ElementType.Float64) { Runs = { new() { ["N"] = 3 } } };
+        string x = net.Op("MatMul", [net.Input("x", "N", 3), net.Weight([3, 4])], name: "a");
+        net.Output(net.Op("MatMul", [net.Op("Relu", [x]), net.Weight([4, 5])], name: "b"));
+        if (past)
+            net.Output(net.Op("MatMul", [x, net.Weight([4, 2])], name: "c"));
+        else
+            net.Output(net.Op("Shape", [x], new { start = 0, end = 1 }), ElementType.Int64, 1);
+        Assert.Equal(past, NewRowsAreZero(Check.Morph(net, Check.Widen("a", "+2", WidenMethod.Zero))));
+    }
+
+    private static bool NewRowsAreZero(MorphResult result)
+    {
+        double[] made = Weight(result, "a");
+        Assert.Equal(18, made.Length);
+        return Enumerable.Range(0, 18).Where(i => i % 6 >= 4).All(i => made[i] == 0);
+    }
+
     /// <summary>HyperCloning: a square weight is tiled and divided by the number of copies.</summary>
     [Fact]
     public void EqualSharesTile()

@@ -43,6 +43,9 @@ public sealed class DeepenPass(Selector selector, DeepenOptions options)
         editor.Commit();
         if (options.Calibrate is { } samples && norms.Count > 0)
             NormCalibration.Calibrate(analysis.Graph.Model, norms, samples, report.Notes);
+        else if (norms.Count > 0)
+            report.Notes.Add("The new batch norms start as the identity with their running statistics only; training that normalises by the batch "
+                + "makes the loss jump unless samples calibrate them (--deepen-calibrate) or the statistics are kept at first.");
         return report;
     }
 

@@ -1,11 +1,10 @@
-using OnnxMorph.Onnx;
-
 namespace OnnxMorph.Morphs.Subnet;
 
 /// <summary>
 /// The identity behind a layer as layers side by side (Cai, Yang, Zhang, Han, Yu 2018, path level): the sum of layers that each make a
-/// share of it, or layers that each make some of the channels. Each ends in an activation that starts as the identity: sums of linear
-/// layers would get the same gradients for ever.
+/// share of it, or layers that each make some of the channels. Each has an activation that starts as the identity: behind it in a sum, since
+/// sums of linear layers would get the same gradients for ever; else in front of it, where the layer mixes what is below 0 into
+/// other channels, since directly before a Relu its slope would be without effect.
 /// </summary>
 internal sealed class SplitRewriter : BehindRewriter
 {
@@ -37,8 +36,9 @@ internal sealed class SplitRewriter : BehindRewriter
         string[] parts = builder.Split(value, sizes);
         return builder.Concat(parts.Select((part, b) =>
         {
-            NodeProto layer = builder.Layer($"{b} weight", part, form.Identity(sizes[b]));
-            return builder.Parametric($"{b}", layer.Output[0], sizes[b], like: null);
+            // One channel has nothing to be mixed with.
+            string activated = sizes[b] > 1 ? builder.Parametric($"{b}", part, sizes[b], like: null) : part;
+            return builder.Layer($"{b} weight", activated, form.Identity(sizes[b])).Output[0];
         }).ToList());
     }
 }

@@ -138,7 +138,7 @@ public class NormalizationTests
         GrowFilled(Tokens((net, x) =>
         {
             string normed = net.Op("RMSNormalization", [x, net.Weight([4])], new { epsilon = Epsilon });
-            return net.Op("RMSNormalization", [net.Add(normed, net.Relu(net.Linear(normed, 4, 4, "b2"))), net.Weight([4])], new { epsilon = Epsilon });
+            return net.Op("RMSNormalization", [net.Add(normed, net.Op("Tanh", [net.Linear(normed, 4, 4, "b2")])), net.Weight([4])], new { epsilon = Epsilon });
         }, opset: 23));
         Layer.Grow(Tokens((net, x) => net.Op("RMSNormalization", [net.Op("Exp", [x]), net.Weight([4])], new { epsilon = 0.1 }), opset: 23), new Layer("a", 4, How.Uniformly, Because: "it normalises over this axis"));
     }

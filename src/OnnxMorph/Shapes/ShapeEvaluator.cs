@@ -62,16 +62,27 @@ public static class ShapeEvaluator
         from attempt in Enumerable.Range(0, s_spatialSizes.Length)
         select symbols.ToDictionary(s => s.Name, s => s.Axis == 0 ? batch : (long)s.Candidates[Math.Min(attempt, s.Candidates.Length - 1)]);
 
-    // Sizes that all differ from the first, so that what depends on any of them shows; where only one size is taken, another
-    // batch; at last the first assignment again.
-    private static IEnumerable<Dictionary<string, long>> SecondAssignments(List<Symbol> symbols, Dictionary<string, long> first) =>
-        (from attempt in Enumerable.Range(1, s_spatialSizes.Length - 1)
-         select symbols.ToDictionary(s => s.Name, s => s.Axis == 0 ? 3
-            : (long)s.Candidates[(Array.IndexOf(s.Candidates, (int)first[s.Name]) + attempt) % s.Candidates.Length]))
-        .Concat(
-            from batch in s_otherBatches
-            select symbols.ToDictionary(s => s.Name, s => s.Axis == 0 ? batch : first[s.Name]))
-        .Append(first);
+    // Sizes that all differ from the first, so that what depends on any of them shows, and from each other, so that it shows on which;
+    // where only equal ones are taken, those; where only one size is taken, another batch; at last the first assignment again.
+    private static IEnumerable<Dictionary<string, long>> SecondAssignments(List<Symbol> symbols, Dictionary<string, long> first)
+    {
+        return Others(apart: 1).Take(2).Concat(Others(apart: 0))
+            .Concat(
+                from batch in s_otherBatches
+                select symbols.ToDictionary(s => s.Name, s => s.Axis == 0 ? batch : first[s.Name]))
+            .Append(first);
+
+        IEnumerable<Dictionary<string, long>> Others(int apart) =>
+            from attempt in Enumerable.Range(1, s_spatialSizes.Length - 1)
+            select symbols.Index().ToDictionary(s => s.Item.Name, s => s.Item.Axis == 0 ? 3 : Other(s.Item, attempt + apart * s.Index));
+
+        // The candidate so many places behind the first one, which itself is left out.
+        long Other(Symbol symbol, int steps)
+        {
+            int[] others = [.. symbol.Candidates.Where(size => size != first[symbol.Name])];
+            return others[(Array.IndexOf(symbol.Candidates, (int)first[symbol.Name]) + steps - 1) % others.Length];
+        }
+    }
 
     private static List<Symbol> Build(OnnxModel model, string path)
     {

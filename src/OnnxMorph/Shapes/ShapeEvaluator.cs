@@ -62,25 +62,26 @@ public static class ShapeEvaluator
         from attempt in Enumerable.Range(0, s_spatialSizes.Length)
         select symbols.ToDictionary(s => s.Name, s => s.Axis == 0 ? batch : (long)s.Candidates[Math.Min(attempt, s.Candidates.Length - 1)]);
 
-    // Sizes that all differ from the first, so that what depends on any of them shows, and from each other, so that it shows on which;
-    // where only equal ones are taken, those; where only one size is taken, another batch; at last the first assignment again.
+    // Sizes that all differ from the first, so that what depends on any of them shows, and from each other, so that it shows on which: all
+    // larger, for products of some larger and some smaller sizes may be the same. Where only equal ones are taken, those; where only one
+    // size is taken, another batch; at last the first assignment again.
     private static IEnumerable<Dictionary<string, long>> SecondAssignments(List<Symbol> symbols, Dictionary<string, long> first)
     {
-        return Others(apart: 1).Take(2).Concat(Others(apart: 0))
+        return Others(apart: 1, (size, before) => size > before).Take(2).Concat(Others(apart: 0, (size, before) => size != before))
             .Concat(
                 from batch in s_otherBatches
                 select symbols.ToDictionary(s => s.Name, s => s.Axis == 0 ? batch : first[s.Name]))
             .Append(first);
 
-        IEnumerable<Dictionary<string, long>> Others(int apart) =>
-            from attempt in Enumerable.Range(1, s_spatialSizes.Length - 1)
-            select symbols.Index().ToDictionary(s => s.Item.Name, s => s.Item.Axis == 0 ? 3 : Other(s.Item, attempt + apart * s.Index));
+        IEnumerable<Dictionary<string, long>> Others(int apart, Func<int, long, bool> fits) =>
+            from attempt in Enumerable.Range(0, s_spatialSizes.Length - 1)
+            where symbols.All(s => s.Axis == 0 || s.Candidates.Any(size => fits(size, first[s.Name])))
+            select symbols.Index().ToDictionary(s => s.Item.Name, s => s.Item.Axis == 0 ? 3 : Pick(s.Item, attempt + apart * s.Index, fits));
 
-        // The candidate so many places behind the first one, which itself is left out.
-        long Other(Symbol symbol, int steps)
+        long Pick(Symbol symbol, int index, Func<int, long, bool> fits)
         {
-            int[] others = [.. symbol.Candidates.Where(size => size != first[symbol.Name])];
-            return others[(Array.IndexOf(symbol.Candidates, (int)first[symbol.Name]) + steps - 1) % others.Length];
+            int[] others = [.. symbol.Candidates.Where(size => fits(size, first[symbol.Name]))];
+            return others[index % others.Length];
         }
     }
 

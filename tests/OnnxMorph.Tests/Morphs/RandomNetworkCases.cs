@@ -1,4 +1,5 @@
 using OnnxMorph.Tests.Testing;
+using OnnxMorph.Weights;
 using Xunit;
 
 namespace OnnxMorph.Tests.Morphs;
@@ -18,5 +19,15 @@ public class RandomNetworkCases
             net.DeclareSizes();
             RandomCase.Hold(net, ($"subnet * kind={kind}", 1));
         }
+    }
+
+    /// <summary>A residual block that ends in an activation with φ(0) ≠ 0 did not start at 0.</summary>
+    [Fact]
+    public void ResidualBlocksMayEndInActivations()
+    {
+        var net = new Net(ElementType.Float64);
+        net.Output(net.Op("Sigmoid", [net.Op("MatMul", [net.Input("x", 2, 3), net.Weight([3, 4])])]));
+        RandomCase.Hold(net, ("subnet * kind=residual module=(1&(layer,1,id))", 1));
+        RandomCase.Hold(net, ("subnet * kind=residual module=((1,id)|(1,1))", 1));
     }
 }

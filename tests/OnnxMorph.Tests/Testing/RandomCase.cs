@@ -85,8 +85,19 @@ internal sealed record RandomCase(Net Net, bool InDouble, IReadOnlyList<SeededSt
     {
         var feeds = Check.Feeds(Net, Net.Runs.FirstOrDefault() ?? [], seed: 1);
         var expected = Check.Run(Net.Proto, feeds, []);
-        var optimised = Check.Run(Net.Proto, feeds, [], GraphOptimizationLevel.ORT_ENABLE_ALL);
-        foreach (GraphOptimizationLevel level in new[] { GraphOptimizationLevel.ORT_DISABLE_ALL, GraphOptimizationLevel.ORT_ENABLE_ALL })
+        Dictionary<string, Array> optimised;
+        GraphOptimizationLevel[] levels = [GraphOptimizationLevel.ORT_DISABLE_ALL, GraphOptimizationLevel.ORT_ENABLE_ALL];
+        try
+        {
+            optimised = Check.Run(Net.Proto, feeds, [], GraphOptimizationLevel.ORT_ENABLE_ALL);
+        }
+        catch (OnnxRuntimeException)
+        {
+            // Some of its optimisations know single precision alone, and fail on the parent too.
+            (optimised, levels) = (expected, [GraphOptimizationLevel.ORT_DISABLE_ALL]);
+        }
+
+        foreach (GraphOptimizationLevel level in levels)
         {
             var actual = Check.Run(written, feeds, [], level);
             foreach ((string name, Array before) in expected)

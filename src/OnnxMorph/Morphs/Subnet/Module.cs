@@ -68,23 +68,29 @@ internal sealed record Module(ImmutableArray<ModuleOperator> Operators)
     /// Where the paths to <paramref name="value"/> last pass a layer: the numbers of the values that these layers make, and 0 where a
     /// path has none.
     /// </summary>
-    public SortedSet<int> LastLayers(int value)
+    public SortedSet<int> LastLayers(int value) => [.. Tail(value).Where(IsStart)];
+
+    /// <summary>
+    /// The values from <paramref name="value"/> back to where the paths to it last pass a layer, or to the input where they pass none.
+    /// </summary>
+    public SortedSet<int> Tail(int value)
     {
-        var last = new SortedSet<int>();
+        var tail = new SortedSet<int>();
         // Every value comes behind what it is made of.
         var open = new SortedSet<int> { value };
         while (open.Count > 0)
         {
             int next = open.Max;
             open.Remove(next);
-            if (next == 0 || Producer(next) is ModuleLayer)
-                last.Add(next);
-            else
+            tail.Add(next);
+            if (!IsStart(next))
                 open.UnionWith(Producer(next).Inputs);
         }
 
-        return last;
+        return tail;
     }
+
+    private bool IsStart(int value) => value == 0 || Producer(value) is ModuleLayer;
 }
 
 /// <summary>One operator of a module.</summary>

@@ -23,8 +23,8 @@ internal sealed class ModuleWriter(Module module, IReadOnlyDictionary<int, Weigh
     private readonly HashSet<int> _unfit = [];
     private ModuleBias? _bias;
 
-    /// <summary>Whether activations start as the identity; else they are what they are.</summary>
-    public bool Parametric { get; init; } = true;
+    /// <summary>Which values are made by activations that start as the identity, by their numbers; null for all.</summary>
+    public IReadOnlySet<int>? Parametric { get; init; }
 
     /// <summary>Has a bias added once to the result.</summary>
     /// <exception cref="SubnetRefusedException">No layer takes it.</exception>
@@ -50,7 +50,7 @@ internal sealed class ModuleWriter(Module module, IReadOnlyDictionary<int, Weigh
             names[value] = module.Producer(value) switch
             {
                 ModuleLayer layer => Layer(builder, value, names[layer.Input], main),
-                ModuleActivation activation when Parametric => builder.Parametric($"{value}", names[activation.Input], _widths[value], activation.Like),
+                ModuleActivation activation when Parametric?.Contains(value) is not false => builder.Parametric($"{value}", names[activation.Input], _widths[value], activation.Like),
                 ModuleActivation activation => builder.Activation(names[activation.Input], activation.Like),
                 ModuleSum sum => builder.Sum(sum.Parts.Select(part => names[part])),
                 ModuleConcat concat => builder.Concat(concat.Parts.Select(part => names[part])),

@@ -9,7 +9,8 @@ namespace OnnxMorph.Morphs.Subnet;
 
 /// <summary>
 /// Residual blocks. Behind a layer: <c>y → y + F(y)</c> with a module F of random layers whose last ones are 0; these have gradients at
-/// once, the others from the first step on. At a sum with a skip: <c>s → ½·s + M(s)</c>, a trainable factor for each channel beside a
+/// once, the others from the first step on. Activations behind the last layers start as the identity, since few have φ(0) = 0 and a
+/// gradient there. At a sum with a skip: <c>s → ½·s + M(s)</c>, a trainable factor for each channel beside a
 /// module M that computes ½·s (Wei, Wang, Chen 2017).
 /// </summary>
 internal sealed class ResidualRewriter : BehindRewriter
@@ -23,14 +24,14 @@ internal sealed class ResidualRewriter : BehindRewriter
     {
         ImmutableArray<long> own = site.Layer.SpatialAxes > 0 ? [.. site.Axes.In(site.Layer.WeightInput).Skip(2).Select(axis => axis.Size)] : [];
         Module module = (Module ?? CommonModules.Chain(own.IsEmpty ? 1 : Kernel, 2)).At(own, site.Channels, site.Channels);
-        SortedSet<int> last = module.LastLayers(module.Result);
+        SortedSet<int> last = module.LastLayers(module.Result), tail = module.Tail(module.Result);
         if (last.Contains(0))
             throw new SubnetRefusedException("the module has a path without layers, which cannot start at 0");
         long[] widths = ModuleWidths.Of(module, site.Channels, site.Channels, site.Form.Groups);
         return sharing => PutBehind(site, sharing, (builder, value) =>
         {
             var layers = module.Layers.ToDictionary(v => v, v => new WeightedLayer(Fresh(builder.Form, v, value), Main: false));
-            string added = new ModuleWriter(module, layers, site.Channels) { Parametric = false }.Write(builder, value);
+            string added = new ModuleWriter(module, layers, site.Channels) { Parametric = tail }.Write(builder, value);
             return builder.Add("Add", value, added);
         });
 

@@ -10,8 +10,8 @@ degrees, which the parents have not seen. Checked are:
   standard error of that loss. The step is taken from the start with several batches; the worst counts;
 - after 50 steps no two channels are equal (channel_ties.py), unless both sleep as their source in the parent does, and no
   two tensors are;
-- no row, column or tap of a parameter that the morph added or changed is dead: without gradient in 50 steps, and also when
-  the results of layers are multiplied by noise, which wakes units that merely sleep.
+- no row, column or tap of a parameter that the morph added or changed is dead: without gradient in 50 steps, and also in a few
+  more in which the results of layers are multiplied by noise, which wakes units that merely sleep.
 
 The report has a table for each optimiser and says which checks failed; then the exit status is 1.
 
@@ -71,6 +71,7 @@ CONTROL_OPTIMISER = "sgd"
 
 STEPS = 50  # what the checks of channels and gradients look at
 FIRST_STEPS = 3  # batches that the first step is tried with
+EXCITED_RATE = 0.01  # of steps with noise
 PROBE = 256  # training images that losses are measured on
 DEGREES = 30  # digits are turned by up to this
 SAME_LOSS = 1e-5  # relative: rounding in float32
@@ -203,13 +204,14 @@ def train(network, data, make_optimiser, batch_statistics):
             gradients.see(network)
         if i == STEPS - 1:
             after = snapshot(network)
+            # In steps, since a unit that slept may be read with weights that are still 0.
             network.excited = True
+            exciting = torch.optim.SGD(network.parameters(), EXCITED_RATE)
             for batch in data.batches[:FIRST_STEPS]:
-                network.zero_grad(set_to_none=True)
-                loss_of(network, *batch).backward()
+                step(exciting, *batch)
                 excited.see(network)
             network.excited = False
-            restore(network, after)  # batch norms have moved their statistics
+            restore(network, after)
     idle = gradients.idle()
     dead = {name: mask & idle[name] for name, mask in excited.idle().items()}
     return Run(losses.mean().item(), losses.std().item() / len(losses) ** 0.5, max(first), idle, dead, after,
@@ -432,7 +434,7 @@ Batch norms {statistics}. Numbers in parentheses are the parent's, trained likew
 | tied pairs | those of them whose readers' weights are equal too: no optimiser that sees gradients alone parts them |
 | twins | pairs of tensors that the morph added or changed which are equal after {steps} steps: branches that stay copies |
 | nearest | the smallest distance between two channels of one space that do not sleep after {steps} steps: Euclidean, over everything that makes and reads a channel, relative to a channel's root mean square |
-| dead | tensors that the morph added or changed with a row, column or tap that has no gradient whatever its activations do: none in {steps} steps, and none when the results of layers are multiplied by noise afterwards, which wakes units that sleep, but not what is 0 or read with zeros; those that the parent's tensor has too (a key's bias shifts all scores alike) are left out |
+| dead | tensors that the morph added or changed with a row, column or tap that has no gradient whatever its activations do: none in {steps} steps, and none in a few more in which the results of layers are multiplied by noise, which wakes units that sleep, but not what is 0 or read with zeros; those that the parent's tensor has too (a key's bias shifts all scores alike) are left out |
 | asleep | rows, columns and taps of these tensors that had no gradient in {steps} steps only because a unit is always off, or always on where a parameter acts on the other side; in parentheses the number in the whole parent. Copies of a unit that sleeps sleep as well |
 | loss after, held out | the loss as above and the share of held-out images (turned) that are right after all epochs |
 

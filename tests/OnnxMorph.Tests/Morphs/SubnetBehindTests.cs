@@ -47,6 +47,20 @@ public class SubnetBehindTests
             Fits(Dense((net, x) => net.Relu(net.Op("Gemm", [x, net.Weight([4, 4]), net.Weight([4])], name: "a"))), options);
     }
 
+    /// <summary>New kernels reach along axes with several positions; where there is one, other taps would only ever see padding.</summary>
+    [Theory]
+    [InlineData(new int[0], 3, 3)]
+    [InlineData(new[] { 3 }, 3, 1)]
+    [InlineData(new[] { 2, 3 }, 1, 1)]
+    public void ResidualKernelsReachAsFarAsThereArePositions(int[] averaged, long height, long width)
+    {
+        Net net = Image((net, x) => net.Conv(averaged.Length == 0 ? x : net.Op("ReduceMean", [x], new { axes = averaged }), 4, 4, kernel: 1, name: "a"));
+        ModelProto child = Check.Written(Check.Morph(net, Subnet("a", new(SubnetKind.Residual))).Child);
+        var kernels = child.Graph.Node.Where(n => n.OpType == "Conv" && n.Name != "a").Select(n => child.Graph.Initializer.Single(t => t.Name == n.Input[1]).Dims).ToList();
+        Assert.Equal(2, kernels.Count);
+        Assert.All(kernels, dims => Assert.Equal([4, 4, height, width], dims));
+    }
+
     /// <summary>A skip becomes half of itself and a module that makes the other half.</summary>
     [Theory]
     [InlineData(null)]

@@ -15,8 +15,8 @@ internal static class CommonModules
     public static Module ReplicateAdd(LayerSite site, int branches) => Stacked(site, branches, 1);
 
     /// <summary>New layers one after the other with activations between.</summary>
-    public static Module Chain(long kernel, int length) =>
-        new([.. Enumerable.Range(0, 2 * length - 1).Select(i => i % 2 == 0 ? new ModuleLayer(i, [kernel]) : (ModuleOperator)new ModuleActivation(i))]);
+    public static Module Chain(ImmutableArray<long> kernel, int length) =>
+        new([.. Enumerable.Range(0, 2 * length - 1).Select(i => i % 2 == 0 ? new ModuleLayer(i, kernel) : (ModuleOperator)new ModuleActivation(i))]);
 
     /// <summary>
     /// Chains side by side. Each has an activation, behind it where it is one layer: the parts of a sum without one would have the same

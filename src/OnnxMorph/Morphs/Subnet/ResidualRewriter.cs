@@ -23,7 +23,7 @@ internal sealed class ResidualRewriter : BehindRewriter
     public override Rewrite Prepare(LayerSite site)
     {
         ImmutableArray<long> own = site.Layer.SpatialAxes > 0 ? [.. site.Axes.In(site.Layer.WeightInput).Skip(2).Select(axis => axis.Size)] : [];
-        Module module = (Module ?? CommonModules.Chain(own.IsEmpty ? 1 : Kernel, 2)).At(own, site.Channels, site.Channels);
+Module module = (Module ?? CommonModules.Chain(own.IsEmpty ? [1] : Neighbourhood(site), 2)).At(own, site.Channels, site.Channels);
         SortedSet<int> last = module.LastLayers(module.Result), tail = module.Tail(module.Result);
         if (last.Contains(0))
             throw new SubnetRefusedException("the module has a path without layers, which cannot start at 0");
@@ -56,7 +56,7 @@ internal sealed class ResidualRewriter : BehindRewriter
         int operand = IsSkip(node, 0) ? 0 : IsSkip(node, 1) ? 1 : throw new SubnetRefusedException("neither of its operands is a skip: a value that the other is made of");
         LayerForm form = Form(axes, operand);
         long channels = axes.In(operand)[form.ChannelAxis].Size;
-        Module module = (Module ?? CommonModules.Chain(1, 2)).At(form.PointKernel, channels, channels);
+        Module module = (Module ?? CommonModules.Chain([1], 2)).At(form.PointKernel, channels, channels);
         string name = ModelGraph.NameOf(node);
         IReadOnlyDictionary<int, WeightedLayer> layers = ModuleWeights.Of(
             module, form.Identity(channels).Times(0.5), main: false, form, evenShares: false, Seeds.For(Seed, $"skip {name}"));
@@ -71,6 +71,10 @@ internal sealed class ResidualRewriter : BehindRewriter
             return [.. builder.Nodes, node];
         };
     }
+
+    // Where there is one position, the others of a larger kernel would see padding alone and never learn.
+    private static ImmutableArray<long> Neighbourhood(LayerSite site) =>
+        [.. Enumerable.Range(2, site.Form.SpatialAxes).Select(axis => site.Axes.OutputDims(0)![axis] == 1 && !site.Axes.IsSymbolic(0, axis) ? 1 : Kernel)];
 
     private bool IsSkip(NodeProto sum, int operand) =>
         Graph.Producer(sum.Input[1 - operand]) is { } other

@@ -23,7 +23,7 @@ internal sealed class ResidualRewriter : BehindRewriter
     public override Rewrite Prepare(LayerSite site)
     {
         ImmutableArray<long> own = site.Layer.SpatialAxes > 0 ? [.. site.Axes.In(site.Layer.WeightInput).Skip(2).Select(axis => axis.Size)] : [];
-Module module = (Module ?? CommonModules.Chain(own.IsEmpty ? [1] : Neighbourhood(site), 2)).At(own, site.Channels, site.Channels);
+        Module module = (Module ?? CommonModules.Chain(own.IsEmpty ? [1] : Neighbourhood(site), 2)).At(own, site.Channels, site.Channels);
         SortedSet<int> last = module.LastLayers(module.Result), tail = module.Tail(module.Result);
         if (last.Contains(0))
             throw new SubnetRefusedException("the module has a path without layers, which cannot start at 0");

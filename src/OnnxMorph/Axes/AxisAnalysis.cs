@@ -121,7 +121,7 @@ public sealed class AxisAnalysis
 
         OperatorRule? rule = OperatorRules.For(node);
         AxisExpression[]?[] inputs = [.. node.Input.Select((value, i) => InputAxes(node, new Use(n, i), value))];
-        bool known = rule is not null
+        bool known = rule is { Unsupported: null }
             && node.Input.Select((value, i) => value.Length == 0 || inputs[i] is not null).All(x => x)
             && node.Output.Count > 0 && Shapes.Dims(node.Output[0]) is not null
             && !node.Attribute.Any(a => a.G is not null || a.Graphs.Count > 0);
@@ -137,6 +137,7 @@ public sealed class AxisAnalysis
         {
             Pin reason = axes.Unknown = axes.Reason(
                 rule is null ? "its operator has no rule"
+                : rule.Unsupported is { } why ? why
                 : node.Attribute.Any(a => a.G is not null) ? "it runs a subgraph"
                 : "ONNX Runtime does not know its shapes");
             foreach (AxisExpression[]? input in inputs)
@@ -198,9 +199,9 @@ public sealed class AxisAnalysis
         AxisExpression[] own = constant.Type == ElementType.String
             ? Fixed(constant.Shape, new Pin($"constant '{constant.Name}'", "text is not morphed"))
             : [.. constant.Shape.Select(size => Solver.Fresh(size, trivial))];
-        if (!constant.Type.IsScalable())
+        if (!constant.Type.IsScalable() && OperatorRules.For(node)?.IsQuantised(use.Input) != true)
         {
-            // Masks and quantised weights can be copied; they can neither be split over copies nor drawn.
+            // Masks and tables can be copied; they can neither be split over copies nor drawn.
             var reason = new Pin($"constant '{constant.Name}'", $"its elements are {constant.Type}, which can only be copied");
             foreach (AxisExpression axis in own)
             {

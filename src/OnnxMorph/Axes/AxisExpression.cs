@@ -60,6 +60,18 @@ public sealed class Space
     public Pin? CopiesOnly { get; internal set; }
 
     /// <summary>
+    /// Whether a quantised weight makes or reads the space. Of the copies of a channel one alone is read then, by all weights: sums of
+    /// shares are rounded otherwise than the whole, and the next quantisation would make a step of that.
+    /// </summary>
+    public bool IsPicked { get; internal set; }
+
+    /// <summary>
+    /// Why weights that read the space can give new channels nothing but zeros (they are integers), which channels that are zero
+    /// themselves, or pairs that cancel, could never learn from; null where they can.
+    /// </summary>
+    public Pin? PicksOnly { get; internal set; }
+
+    /// <summary>
     /// The first of those spaces that are summed over against each other (queries and keys), which grow together and never by
     /// copies, since copies on both sides would count twice; null where the space is in no such product.
     /// </summary>

@@ -208,6 +208,11 @@ public sealed class AxisMap : IEquatable<AxisMap>
     /// </summary>
     public (AxisMap? Sums, AxisMap Copies) Staged()
     {
+        bool any = false;
+        for (int i = 0; i < Size; i++)
+            any |= this[i].Length >= LongSum;
+        if (!any)
+            return (null, this);
         var sums = new List<Tap[]>();
         var rows = new Tap[Size][];
         for (int i = 0; i < Size; i++)
@@ -247,6 +252,15 @@ public sealed class AxisMap : IEquatable<AxisMap>
 
     // Sums of fewer terms cost less to compute again than to keep.
     private const int LongSum = 8;
+
+    /// <summary>This map with one fresh index for all that have no terms: where zero is another number than 0, it is drawn.</summary>
+    public AxisMap WithZerosFresh()
+    {
+        if (Enumerable.Range(0, Size).All(c => this[c].Length > 0))
+            return this;
+        var zero = new Tap(SourceSize + FreshSize, 1);
+        return FromTaps(SourceSize, FreshSize + 1, [.. Enumerable.Range(0, Size).Select(c => this[c] is { Length: > 0 } row ? row.ToArray() : [zero])]);
+    }
 
     /// <summary>
     /// Whether maps of a tensor's axes (null is the identity) after <paramref name="first"/> are their compositions axis by axis.

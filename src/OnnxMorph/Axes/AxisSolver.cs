@@ -16,6 +16,7 @@ public sealed class AxisSolver
     private readonly List<(AxisExpression Axis, NewChannels Kinds, Pin Reason)> _forbidden = [];
     private readonly List<(AxisExpression Axis, Pin Reason)> _primal = [];
     private readonly List<(AxisExpression Axis, Pin Reason)> _copies = [];
+    private readonly List<(AxisExpression Axis, Pin Reason)> _picks = [];
 
     /// <summary>All spaces that stand for themselves, pinned ones included, in order of creation.</summary>
     public IEnumerable<Space> Spaces => _spaces.Where(s => s.Binding is null);
@@ -217,6 +218,12 @@ public sealed class AxisSolver
 
     /// <summary>Demands that new indices of the axis are copies of old ones.</summary>
     public void RequireCopies(AxisExpression axis, Pin reason) => _copies.Add((axis, reason));
+
+    /// <summary>
+    /// Demands that a weight's axis is only ever picked from: new indices are copies of old ones, and where the axis is contracted,
+    /// each old index is read once and what is new with zeros.
+    /// </summary>
+    public void RequirePicks(AxisExpression axis, Pin reason) => _picks.Add((axis, reason));
 
     /// <summary>
     /// Turns the demands that rules left into facts about spaces. Called once, when every node has been seen, since a
@@ -467,6 +474,18 @@ public sealed class AxisSolver
             foreach (SpaceAxis leaf in Leaves(axis))
                 if (leaf.Dual)
                     leaf.Space.AddPin(reason);
+        foreach ((AxisExpression axis, Pin reason) in _picks)
+        {
+            foreach (SpaceAxis leaf in FreeLeaves(axis))
+            {
+                leaf.Space.IsPicked = true;
+                if (leaf.Dual)
+                    leaf.Space.PicksOnly ??= reason;
+                else
+                    leaf.Space.CopiesOnly ??= reason;
+            }
+        }
+
         foreach ((AxisExpression axis, Pin reason) in _copies)
             foreach (SpaceAxis leaf in FreeLeaves(axis))
                 leaf.Space.CopiesOnly ??= reason;
@@ -579,7 +598,7 @@ public sealed class AxisSolver
 
             foreach ((Space one, Space other) in ((Space, Space)[])[(l.Space, r.Space), (r.Space, l.Space)])
             {
-                if (one.Pins.Count == 0 && (one.Uniform is not null || one.CopiesOnly is not null))
+                if (one.Pins.Count == 0 && (one.Uniform is not null || one.CopiesOnly is not null || one.PicksOnly is not null))
                     changed |= one.AddPin(reason);
                 if (one.Pins.Count > 0 && other.Pins.Count == 0)
                     changed |= other.AddPin(one.Pins.Contains(reason) ? reason : one.Pins[0]);
@@ -632,7 +651,7 @@ public sealed class AxisSolver
 
     private static NewChannels? FillingOf(Space space)
     {
-        NewChannels possible = space.CopiesOnly is not null ? NewChannels.None : space.Alternatives;
+        NewChannels possible = space.CopiesOnly is not null || space.PicksOnly is not null ? NewChannels.None : space.Alternatives;
         if (space.NoZeros is not null)
             possible &= ~NewChannels.Zero;
         if (space.NoMeans is not null)

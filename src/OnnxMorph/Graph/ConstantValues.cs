@@ -1,4 +1,5 @@
 using OnnxMorph.Kernels;
+using OnnxMorph.Onnx;
 using OnnxMorph.Weights;
 
 namespace OnnxMorph.Graph;
@@ -14,5 +15,17 @@ internal static class ConstantValues
         var values = new double[constant.Count];
         FloatConversion.Widen(ElementEncoding.Format(constant.Type), s_evaluator.Evaluate(graph.Model.Data(constant.Tensor)), values);
         return values;
+    }
+
+    /// <summary>
+    /// The elements of an integer constant, row-major; null where they are none. Short floats count, for as long as they are 0.
+    /// </summary>
+    public static long[]? Integers(ModelGraph graph, Constant constant)
+    {
+        if (constant.Type.IsScalable() || constant.Type.BitWidth() is 0 or > 64)
+            return null;
+        byte[] bytes = s_evaluator.Evaluate(graph.Model.Data(constant.Tensor));
+        return constant.Type.IsInteger() ? TensorStorage.Integers(bytes, constant.Type, constant.Count)
+            : bytes.All(b => b == 0) ? new long[constant.Count] : null;
     }
 }

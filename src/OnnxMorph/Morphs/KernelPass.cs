@@ -43,9 +43,11 @@ public sealed class KernelPass(Selector selector, KernelSize size, TapPlace plac
         // Readers of one weight ask for the same size; only those that see it in another order want another form of it.
         while (paths.Count > 0)
         {
-            (Constant constant, AxisMap?[] maps) = (paths[0].Constant, paths[0].Maps);
-            List<WeightPath> same = paths.FindAll(p => p.Constant == constant && Enumerable.SequenceEqual(p.Maps, maps));
-            editor.Replace(constant, graph.Model.Data(constant.Tensor).Map([.. maps], Fill.Zero), [.. same.Select(p => p.Use)],
+            (Constant constant, AxisMap?[] maps, long zero) = (paths[0].Constant, paths[0].Maps, paths[0].Zero);
+            List<WeightPath> same = paths.FindAll(p => p.Constant == constant && p.Zero == zero && Enumerable.SequenceEqual(p.Maps, maps));
+            WeightExpression weight = graph.Model.Data(constant.Tensor);
+            WeightExpression grown = zero == 0 ? weight.Map([.. maps], Fill.Zero) : weight.Map([.. maps.Select(map => map?.WithZerosFresh())], Fill.Constant(zero));
+            editor.Replace(constant, grown, [.. same.Select(p => p.Use)],
                 analysis.ConstantUses.Count(u => u.Constant == constant));
             foreach (WeightPath path in same)
                 path.Rewrite(graph, editor);
@@ -80,12 +82,6 @@ public sealed class KernelPass(Selector selector, KernelSize size, TapPlace plac
         AxisMap?[] maps = [null, null, .. kernel.Select((taps, axis) => extra[axis] == 0 ? null : AxisMap.ZeroPad((int)taps, before[axis], after[axis]))];
         if (WeightPath.Find(analysis, new Use(axes.Index, layer.WeightInput), maps, out why) is not { } path)
             return null;
-        if (!path.Constant.Type.IsScalable())
-        {
-            why = $"its weight's elements are {path.Constant.Type}, whose zero is not known";
-            return null;
-        }
-
         pads.Write(axes.Node);
         GraphEditor.SetInts(axes.Node, "kernel_shape", target);
         foreach ((string value, long[] sizes) in path.Sizes)

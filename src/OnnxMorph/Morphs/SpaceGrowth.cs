@@ -59,7 +59,7 @@ internal sealed class SpaceGrowth(AxisAnalysis analysis, WidenMethod method, Zer
     {
         ZeroSide.Consumer => false,
         ZeroSide.Producer => true,
-        _ => space.NoZeros is null && Weights(space) is var (made, read) && made < read,
+        _ => space.NoZeros is null && space.PicksOnly is null && Weights(space) is var (made, read) && made < read,
     };
 
     // Elements of the weights that make and that read a channel of the space. A vector along the channels does neither.

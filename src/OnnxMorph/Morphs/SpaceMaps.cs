@@ -66,12 +66,28 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
 
     private AxisMap Build(AxisExpression axis, ulong seed, Func<Space, bool> live) => axis switch
     {
-        SpaceAxis { Dual: true } s when maps.TryGetValue(s.Space, out AxisMap? map) => Dual(map, equalShares ? null : Seeds.For(seed, $"space {s.Space.Id}")),
+        SpaceAxis { Dual: true } s when maps.TryGetValue(s.Space, out AxisMap? map) =>
+            s.Space.IsPicked ? FirstCopies(map) : Dual(map, equalShares ? null : Seeds.For(seed, $"space {s.Space.Id}")),
         SpaceAxis s when maps.TryGetValue(s.Space, out AxisMap? map) => live(s.Space) ? Live(map) : map,
         ProductAxis p => p.Parts.Select(part => Build(part, seed, live)).Aggregate(AxisMap.Kronecker),
         ConcatAxis c => AxisMap.DirectSum([.. c.Parts.Select(part => Build(part, seed, live))]),
         _ => AxisMap.Identity(checked((int)axis.Size)),
     };
+
+    // The left inverse of a relation that takes no arithmetic: of the copies of a channel the first is read alone.
+    private static AxisMap FirstCopies(AxisMap primal)
+    {
+        var read = new bool[primal.SourceSize + primal.FreshSize];
+        var sources = new int[primal.Size];
+        for (int c = 0; c < sources.Length; c++)
+        {
+            sources[c] = primal[c] is [{ Weight: 1 } tap] && tap.Source < primal.SourceSize && !read[tap.Source] ? tap.Source : -1;
+            if (sources[c] >= 0)
+                read[sources[c]] = true;
+        }
+
+        return AxisMap.Pick(primal.SourceSize, 0, sources);
+    }
 
     // Channels that are zero get entries of the child's own.
     private static AxisMap Live(AxisMap map)

@@ -1,13 +1,14 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
+using OnnxMorph.Operators;
 using OnnxMorph.Weights;
 
 namespace OnnxMorph.Morphs;
 
 /// <summary>
 /// The way from a constant to a layer that reads it through nodes which only move or convert elements (Identity, Cast,
-/// Transpose, Reshape, …). Maps of the axes that the layer sees become maps of the constant's own axes, and the nodes in
+/// Transpose, Reshape, quantisation, …). Maps of the axes that the layer sees become maps of the constant's own axes, and the nodes in
 /// between follow: <c>constant → Transpose → Reshape [o, i, k] → layer</c>.
 /// </summary>
 internal sealed class WeightPath
@@ -28,6 +29,9 @@ internal sealed class WeightPath
 
     /// <summary>The constant.</summary>
     public Constant Constant { get; private set; } = null!;
+
+    /// <summary>What stands for 0 in the constant: the zero point where it is quantised.</summary>
+    public long Zero { get; private set; }
 
     /// <summary>New sizes of the values on the way.</summary>
     public Dictionary<string, long[]> Sizes { get; } = [];
@@ -63,6 +67,15 @@ internal sealed class WeightPath
         switch (node.OpType)
         {
             case "Identity" or "Cast":
+                break;
+            case "QuantizeLinear" or "DequantizeLinear":
+                if (analysis.Node(producer) is not { } quantised || QuantizeRule.ZeroPoint(quantised) is not { } zero || QuantizeRule.Scales(quantised, Maps))
+                {
+                    why = $"its weight is quantised by {ModelGraph.Describe(node)} with scales or zero points of more than output channels";
+                    return false;
+                }
+
+                Zero = node.OpType == "DequantizeLinear" ? zero : 0;
                 break;
             case "Transpose":
                 long[] order = node.Attribute.FirstOrDefault(a => a.Name == "perm")?.Ints.ToArray()

@@ -96,7 +96,7 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
     private string Refusal(AxisSolver solver, AxisExpression axis)
     {
         var reasons = solver.Leaves(axis)
-            .Select(leaf => leaf.Space.Pins.FirstOrDefault() ?? (IsFree(leaf.Space) ? null : leaf.Space.UniformReason ?? leaf.Space.CopiesOnly ?? leaf.Space.NoZeros))
+            .Select(leaf => leaf.Space.Pins.FirstOrDefault() ?? (IsFree(leaf.Space) ? null : leaf.Space.UniformReason ?? leaf.Space.CopiesOnly ?? leaf.Space.PicksOnly ?? leaf.Space.NoZeros))
             .Append((solver.Resolve(axis) as FixedAxis)?.Pin)
             .Where(pin => pin is not null).Distinct();
         return string.Join("; ", reasons);
@@ -122,7 +122,8 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
     }
 
     private bool IsFree(Space space) => space.Pins.Count == 0 && (method == WidenMethod.Replicate || space.Filling is not null
-        || (space.Uniform is null && space.CopiesOnly is null && (side != ZeroSide.Producer || method != WidenMethod.Zero || space.NoZeros is null)));
+        || (space.Uniform is null && space.CopiesOnly is null && (space.PicksOnly is null || (method == WidenMethod.Zero && side != ZeroSide.Producer))
+            && (side != ZeroSide.Producer || method != WidenMethod.Zero || space.NoZeros is null)));
 
     // Spaces that grow together get the largest of their sizes; those over which a mean is taken a whole factor, unless there is
     // another way.
@@ -198,37 +199,46 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
         AxisAnalysis analysis, SpaceMaps maps, ValueFactors factors, GraphEditor editor, Constant constant,
         List<(Use Use, AxisExpression[] Axes)> uses, StepReport report)
     {
-        var forms = new List<(AxisMap?[] Maps, double Factor, List<(Use Use, AxisExpression[] Axes)> Uses)>();
+        var forms = new List<(AxisMap?[] Maps, double Factor, Fill? Zero, List<(Use Use, AxisExpression[] Axes)> Uses)>();
         foreach (var use in uses)
         {
             AxisMap?[] form = new AxisMap?[use.Axes.Length];
+            Fill? zero = Quantised(analysis, use.Use, constant);
             if (use.Axes.Any(maps.Changes))
             {
                 FreshWeights fresh = FreshWeights.Of(analysis, use.Use, use.Axes);
                 form = [.. use.Axes.Select((axis, i) => maps.Of(axis, Seeds.For(seed, $"{constant.Name} axis {i}"), fresh.IsLive))];
+                if (!constant.Type.IsScalable())
+                    form = [.. form.Select(map => map?.WithZerosFresh())];
             }
 
             double factor = factors.Of(use.Use);
-            var same = forms.FirstOrDefault(f => f.Factor == factor && Enumerable.SequenceEqual(f.Maps, form));
+            var same = forms.FirstOrDefault(f => f.Factor == factor && f.Zero == zero && Enumerable.SequenceEqual(f.Maps, form));
             if (same.Maps is null)
-                forms.Add(same = (form, factor, []));
+                forms.Add(same = (form, factor, zero, []));
             same.Uses.Add(use);
         }
 
         if (forms.Count > 1 && constant.Shape.Count(s => s > 1) > 1 && forms.Any(f => f.Maps.Any(m => m is not null)))
             report.Notes.Add($"Weight '{constant.Name}' is no longer shared: its uses need different forms.");
-        foreach ((AxisMap?[] form, double factor, var same) in forms)
+        foreach ((AxisMap?[] form, double factor, Fill? zero, var same) in forms)
         {
             if (form.All(m => m is null) && factor == 1)
                 continue;
             var stages = form.Select(map => map?.Staged()).ToList();
             WeightExpression data = analysis.Graph.Model.Data(constant.Tensor)
                 .Map([.. stages.Select(s => s?.Sums)], Fill.Zero)
-                .Map([.. stages.Select(s => s?.Copies)], FillFor(analysis, maps, same, constant, form))
+                .Map([.. stages.Select(s => s?.Copies)], zero ?? FillFor(analysis, maps, same, constant, form))
                 .Times(factor);
             editor.Replace(constant, data, [.. same.Select(u => u.Use)], uses.Count);
         }
     }
+
+    // What a weight that can only be picked from holds where it is zero; null where its numbers can be computed with.
+    private static Fill? Quantised(AxisAnalysis analysis, Use use, Constant constant) =>
+        OperatorRules.For(analysis.Graph.Nodes[use.Node])?.IsQuantised(use.Input) != true ? constant.Type.IsScalable() ? null : Fill.Zero
+        : constant.Type.IsScalable() ? Fill.Zero
+        : Fill.Constant(QuantizeRule.ZeroPoint(analysis.Node(use.Node)!) ?? 0);
 
     // What several uses share starts with 1 where one of them needs that: a divisor must not be 0.
     private Fill FillFor(AxisAnalysis analysis, SpaceMaps maps, List<(Use Use, AxisExpression[] Axes)> uses, Constant constant, AxisMap?[] form)

@@ -120,6 +120,9 @@ public sealed class NodeAxes
             Solver.RequireCopies(axis, Reason(why));
     }
 
+    /// <summary>Demands that a weight is only ever picked from, since its numbers are rounded one by one.</summary>
+    public void RequirePicks(AxisExpression axis, string why) => Solver.RequirePicks(axis, Reason(why));
+
     /// <summary>Fixes every axis of an input.</summary>
     public void PinInput(int input, string why)
     {
@@ -184,6 +187,13 @@ public sealed class NodeAxes
 
     /// <summary>Whether an input stands in the file as it is read.</summary>
     public bool IsConstant(int input) => _analysis.Graph.ConstantOf(Node.Input[input]) is not null;
+
+    /// <summary>Whether an input is made by a node whose first input stands in the file.</summary>
+    public bool IsProducedFromConstant(int input) => Producer(input) is { Input: [var first, ..] } && _analysis.Graph.ConstantOf(first) is not null;
+
+    /// <summary>The elements of an integer input that stands in the file, as numbers of its type; null where it does not.</summary>
+    public long[]? Integers(int input) =>
+        _analysis.Graph.ConstantOf(Node.Input[input]) is { } constant ? ConstantValues.Integers(_analysis.Graph, constant) : null;
 
     /// <summary>The number that an input holds where it is a constant with one element; null otherwise.</summary>
     public double? Scalar(int input)

@@ -40,6 +40,15 @@ public abstract class OperatorRule
     /// <summary>The operators that the rule speaks for, with their domain in front where it is not ONNX's: "com.microsoft:Gelu".</summary>
     public abstract IEnumerable<string> Operators { get; }
 
+    /// <summary>Why no node of these operators can be followed; null where they can.</summary>
+    public virtual string? Unsupported => null;
+
+    /// <summary>
+    /// Whether a constant at this input is quantised as it stands: <see cref="Tie"/> says itself what can be made of it, and what stands
+    /// for 0 is <see cref="QuantizeRule.ZeroPoint"/>.
+    /// </summary>
+    public virtual bool IsQuantised(int input) => false;
+
     /// <summary>Says how the axes of inputs and outputs are tied. What it says nothing about is fixed.</summary>
     public abstract void Tie(NodeAxes node);
 

@@ -8,7 +8,7 @@ public static class OperatorRules
 {
     private static readonly OperatorRule[] s_all =
     [
-        new PointwiseRule(), new PassThroughRule(), new QuantizeRule(), new SizeRule(), new ConstantOfShapeRule(),
+        new PointwiseRule(), new PassThroughRule(), new QuantizeRule(), new IntegerLayerRule(), new SizeRule(), new ConstantOfShapeRule(),
         new ConvolutionRule(), new TransposedConvolutionRule(), new MatMulRule(), new GemmRule(), new EinsumRule(), new RecurrentRule(),
         new BatchNormalizationRule(), new InstanceNormalizationRule(), new LayerNormalizationRule(), new GroupNormalizationRule(),
         new AlongAxisRule(), new ReductionRule(), new SpatialRule(),

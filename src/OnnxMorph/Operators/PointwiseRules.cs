@@ -135,36 +135,6 @@ internal sealed class PassThroughRule : OperatorRule
     }
 }
 
-/// <summary>Linear quantisation: scales and zero points lie along one axis.</summary>
-internal sealed class QuantizeRule : OperatorRule
-{
-    public override IEnumerable<string> Operators => ["QuantizeLinear", "DequantizeLinear"];
-
-    public override void Tie(NodeAxes node)
-    {
-        int axis = NodeAxes.Normalize(node.Int("axis", 1), Math.Max(node.Rank(0), 1));
-        bool blocked = node.Int("block_size", 0) != 0;
-        for (int input = 1; input < node.Node.Input.Count; input++)
-        {
-            if (!node.Has(input) || node.Rank(input) == 0)
-                continue;
-            if (blocked || node.Rank(input) > 1)
-            {
-                node.PinInput(0, "block-wise quantisation");
-                node.PinInput(input, "block-wise quantisation");
-            }
-            else if (node.In(input, 0).Size > 1)
-                node.Tie(node.In(0, axis), node.In(input, 0));
-        }
-
-        AxisExpression[] axes = node.In(0);
-        node.KeepWhole(axes);
-        node.SetOut(0, axes);
-    }
-
-    public override FreshValue Fresh(NodeAxes node, int input) => input == 1 ? FreshValue.One : FreshValue.Zero;
-}
-
 /// <summary>Operators that read sizes or make tensors; no axis of theirs is anybody else's.</summary>
 internal sealed class SizeRule : OperatorRule
 {

@@ -225,7 +225,8 @@ public static class ShapeEvaluator
         foreach ((OnnxModel from, TensorProto tensor, string name) in Tensors(folded).Concat(Tensors(model)))
         {
             long count = tensor.Dims.Aggregate(1L, (product, size) => product * size);
-            if ((ElementType)tensor.DataType is ElementType.Int64 or ElementType.Int32 && count <= MostIntegers)
+            // Integers that a morph has changed are biases and tables, no sizes.
+            if ((ElementType)tensor.DataType is ElementType.Int64 or ElementType.Int32 && count <= MostIntegers && from.PayloadOf(tensor) is not WeightPayload)
                 ints[name] = from.Int64Values(tensor);
         }
 

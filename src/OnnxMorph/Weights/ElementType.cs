@@ -54,6 +54,11 @@ public static class ElementTypes
     public static bool IsScalable(this ElementType type) => type is
         ElementType.Float32 or ElementType.Float64 or ElementType.Float16 or ElementType.BFloat16;
 
+    /// <summary>Whether elements are whole numbers.</summary>
+    public static bool IsInteger(this ElementType type) => type is
+        ElementType.Int2 or ElementType.Int4 or ElementType.Int8 or ElementType.Int16 or ElementType.Int32 or ElementType.Int64
+        or ElementType.UInt2 or ElementType.UInt4 or ElementType.UInt8 or ElementType.UInt16 or ElementType.UInt32 or ElementType.UInt64;
+
     /// <summary>Bytes that <paramref name="count"/> elements take in raw storage, sub-byte types packed and rounded up.</summary>
     public static long RawSize(this ElementType type, long count) => checked((count * type.BitWidth() + 7) / 8);
 }

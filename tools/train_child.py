@@ -30,6 +30,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 
 import numpy
 import onnx
@@ -455,18 +456,30 @@ def morphs(arguments):
 
 
 class Rows:
-    """Finished lines in a file of JSON lines, so that a run may be stopped and continued; those of other builds do not count."""
+    """
+    Finished lines in a file of JSON lines, so that a run may be stopped and continued. Those of other settings do not count, and of
+    other builds only those that passed, where `reuse` says so.
+    """
 
-    def __init__(self, path, *settings):
-        self._path, self._rows = path, {}
-        self._settings = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
-        if path and path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                key, *row = json.loads(line)
-                self._rows[tuple(key)] = row
+    def __init__(self, path, build, settings, reuse):
+        self._path, self._build, self._settings, self._rows, self._older = path, build, settings, {}, set()
+        for line in path.read_text(encoding="utf-8").splitlines() if path and path.exists() else ():
+            (built, *key), *row = json.loads(line)
+            key = tuple(key)
+            if built == build:
+                self._older.discard(key)
+            elif not reuse or row[1] or (key in self._rows and key not in self._older):
+                continue
+            else:
+                self._older.add(key)
+            self._rows[key] = row
 
     def _key(self, model, morph, optimiser):
         return self._settings, model.stem, morph.name, optimiser
+
+    def is_older(self, *key):
+        """Whether a line is of another build."""
+        return self._key(*key) in self._older
 
     def has(self, *key):
         return self._key(*key) in self._rows
@@ -481,7 +494,7 @@ class Rows:
         print(optimiser, *cells, *failures, sep=" | ", file=sys.stderr, flush=True)
         if self._path:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([key, *self._rows[key]], ensure_ascii=False) + "\n")
+                file.write(json.dumps([[self._build, *key], *self._rows[key]], ensure_ascii=False) + "\n")
 
 
 class Report:
@@ -492,7 +505,9 @@ class Report:
         self._arguments, self._morphs = arguments, morphs(arguments)
         self._optimisers = arguments.optimisers.split(",")
         self._models = [model for model in sorted((ROOT / "models").glob("*.onnx")) if fnmatch.fnmatch(model.stem, arguments.models)]
-        self._rows = Rows(arguments.rows, build, arguments.epochs, arguments.seed, arguments.frozen_statistics)
+        settings = f"{arguments.epochs} epochs, seed {arguments.seed}{', frozen statistics' if arguments.frozen_statistics else ''}"
+        self._rows = Rows(arguments.rows, build[:12], settings, arguments.reuse)
+        self._end = time.monotonic() + arguments.hours * 3600
 
     def _lines(self, optimiser):
         lines = [self._rows.get(model, morph, optimiser) for model in self._models for morph in self._morphs]
@@ -505,7 +520,7 @@ class Report:
     def text(self):
         arguments = self._arguments
         parts = [INTRODUCTION.format(
-            command=shlex.join(["tools/train_child.py", *sys.argv[1:]]), degrees=DEGREES, epochs=arguments.epochs,
+            command=self._command(), degrees=DEGREES, epochs=arguments.epochs,
             batch=train_digits.BATCH, probe=PROBE, same=SAME_LOSS, first=FIRST_STEPS, equal=EQUAL, steps=STEPS, control=CONTROL.name,
             jumps="; ".join(f"`{name}`, since {why}" for name, why in JUMPS.items()),
             statistics="keep their running statistics" if arguments.frozen_statistics else "normalise by the batch, as in training")]
@@ -514,12 +529,23 @@ class Report:
             parts += [f"## {OPTIMISERS[optimiser][0]}", table(HEADER, [cells for cells, _ in lines])]
             if failures := [f"- {cells[0]}, {cells[1]}: {sentence}" for cells, sentences in lines for sentence in sentences]:
                 parts.append("Failed:\n\n" + "\n".join(failures))
+            if older := sum(self._rows.is_older(model, morph, optimiser) for model in self._models for morph in self._morphs):
+                parts.append(f"Lines of older builds: {older}.")
             if missing := [f"{model.stem} ({', '.join(morph.name for morph in morphs)})" for model in self._models
                            if (morphs := [m for m in self._wanted(model, optimiser) if not self._rows.has(model, m, optimiser)])]:
                 parts.append(f"Not run yet: {'; '.join(missing)}.")
         parts += ["## Morphs", table(("morph", "options or recipe", "what it does"), [
             (morph.name, f"`{morph.text.replace(f'{ROOT}/', '')}`".replace("|", "\\|"), morph.about) for morph in self._morphs])]
         return "\n\n".join(part.strip() for part in parts) + "\n"
+
+    def _command(self):
+        """The command line less what changes nothing about a finished report."""
+        arguments = self._arguments
+        options = {"models": "*", "morphs": "*", "optimisers": ",".join(OPTIMISERS), "epochs": 3, "seed": 0, "report": None}
+        return shlex.join(["tools/train_child.py",
+                           *(part for name, default in options.items() if (value := getattr(arguments, name)) != default for part in (f"--{name}", str(value))),
+                           *(part for line in arguments.morph or () for part in ("--morph", line)),
+                           *(["--frozen-statistics"] if arguments.frozen_statistics else [])])
 
     def _wanted(self, model, optimiser):
         """The morphs for a model and an optimiser."""
@@ -533,6 +559,8 @@ class Report:
         for model in self._models:
             wanted = {optimiser: self._wanted(model, optimiser) for optimiser in self._optimisers}
             for morph in self._morphs:
+                if time.monotonic() >= self._end:
+                    break
                 optimisers = [o for o in self._optimisers if morph in wanted[o] and not self._rows.has(model, morph, o)]
                 try:
                     for optimiser, result in bench.children(model, morph, optimisers) if optimisers else ():
@@ -562,6 +590,8 @@ def parse_arguments():
     parser.add_argument("--seed", type=int, default=0, help="seed of morphs and batches (default: %(default)s)")
     parser.add_argument("--verbose", action="store_true", help="list every row, column and tap without gradient on standard error")
     parser.add_argument("--rows", type=pathlib.Path, metavar="FILE", help="the file of finished lines, continued where it exists")
+    parser.add_argument("--reuse", action="store_true", help="count lines of other builds that passed; the report says how many")
+    parser.add_argument("--hours", type=float, default=math.inf, help="start no morph after this time; 0 only writes the report")
     parser.add_argument("--report", type=pathlib.Path, metavar="FILE", help="where to write the report, not to standard output")
     return parser.parse_args()
 

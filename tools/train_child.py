@@ -364,10 +364,10 @@ class Bench:
         return self._parents[model, optimiser]
 
     def _single_layers(self, model):
-        """Names of the parent's layers, for families that name single ones."""
+        """Operators of the parent's layers by name, for families that name single ones."""
         if model not in self._layers:
             layers = json.loads(call(self._arguments.command, "inspect", model, "--json"))["layers"]
-            self._layers[model] = [layer["name"] for layer in layers]
+            self._layers[model] = {layer["name"]: layer["operator"] for layer in layers}
         return self._layers[model]
 
     def children(self, model, morph, optimisers):

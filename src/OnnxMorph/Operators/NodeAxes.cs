@@ -218,6 +218,9 @@ public sealed class NodeAxes
     /// <summary>Whether the size of an output's axis depends on the sizes that callers choose.</summary>
     public bool IsSymbolic(int output, int axis) => _analysis.Shapes.IsSymbolic(Node.Output[output], axis);
 
+    /// <summary>Whether an axis of an output has size 1, whatever callers choose.</summary>
+    public bool HasOnePosition(int output, int axis) => OutputDims(output)![axis] == 1 && !IsSymbolic(output, axis);
+
     /// <summary>Whether a size that a shape computation reads depends on the sizes that callers choose.</summary>
     public bool IsSymbolic(SizeSource source) => _analysis.Shapes.IsSymbolic(source.Value, source.Axis);
 

@@ -289,4 +289,17 @@ public class KernelTests
     public void GrownAndThenMore() =>
         Check.Morph(Image((net, x) => net.Conv(net.Relu(net.Conv(x, 4, 6, name: "a")), 6, 3, kernel: 1, name: "b")),
             Check.Kernel("a", "5"), Check.Widen("*", "x1.5"), Check.Kernel("*", "+1"), Check.Deepen("*"), Check.Kernel("*", "+2"), Check.Widen("*", "+3", WidenMethod.Opposed));
+
+    // Behind a mean over all positions, as in squeeze-excite; with one axis of several positions the others grow along.
+    [Fact]
+    public void TapsThatWouldSeeNothingButPaddingAreNotAdded()
+    {
+        var net = new Net { Runs = { new() { ["N"] = 2 } } };
+        string x = net.Input("x", "N", 3, 1, 8);
+        string gate = net.Conv(net.Op("GlobalAveragePool", [x]), 3, 3, 1, name: "gate");
+        net.Output(net.Conv(net.Mul(x, gate), 3, 2, 1, name: "row"));
+        MorphResult result = Check.Morph(net, Check.Kernel("*", "+2"));
+        Check.Refused(result, "gate", "single position");
+        Assert.Equal(9, Check.Grown(result, "row", 9));
+    }
 }

@@ -42,7 +42,7 @@ public class SubnetBehindTests
     {
         SubnetOptions options = new(kind) { Branches = 3 };
         foreach ((ElementType type, int opset, bool bias) in new[] { (ElementType.Float32, 17, true), (ElementType.Float64, 9, false), (ElementType.Float64, 18, true) })
-            Fits(Dense((net, x) => net.Op("Tanh", [net.Linear(net.Reshape(x, -1, 1, 4), 4, 4, "a", bias)]), type, opset), options);
+            Fits(Dense((net, x) => net.Op("Tanh", [net.Linear(net.Reshape(x, 1, -1, 4), 4, 4, "a", bias)]), type, opset), options);
         if (kind != SubnetKind.SqueezeExcite)
             Fits(Dense((net, x) => net.Relu(net.Op("Gemm", [x, net.Weight([4, 4]), net.Weight([4])], name: "a"))), options);
     }
@@ -153,6 +153,7 @@ public class SubnetBehindTests
     public void Refusals()
     {
         Check.Refused(Check.Morph(Dense((net, x) => net.Linear(x, 4, 4, "a")), Subnet("a", new(SubnetKind.SqueezeExcite))), "a", "no positions");
+        Check.Refused(Check.Morph(Dense((net, x) => net.Linear(net.Reshape(x, -1, 1, 4), 4, 4, "a")), Subnet("a", new(SubnetKind.SqueezeExcite))), "a", "single position");
         Check.Refused(Check.Morph(Image((net, x) => net.Conv(x, 4, 4, name: "a")), Subnet("a", new(SubnetKind.SplitConcat) { Branches = 5 })), "a", "cannot be shared out over 5");
         Check.Refused(Check.Morph(Image((net, x) => net.Conv(x, 4, 4, name: "a")), Subnet("a", new(SubnetKind.Residual) { Module = "3x3 | id" })), "a", "cannot start at 0");
         Check.Refused(Check.Morph(Image((net, x) => net.Conv(x, 4, 4, name: "a")), Subnet("a", new(SubnetKind.Residual) { Module = "3x3, 1:5" })), "a", "both 4 and 5");

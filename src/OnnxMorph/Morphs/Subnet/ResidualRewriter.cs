@@ -74,7 +74,7 @@ internal sealed class ResidualRewriter : BehindRewriter
 
     // Where there is one position, the others of a larger kernel would see padding alone and never learn.
     private static ImmutableArray<long> Neighbourhood(LayerSite site) =>
-        [.. Enumerable.Range(2, site.Form.SpatialAxes).Select(axis => site.Axes.OutputDims(0)![axis] == 1 && !site.Axes.IsSymbolic(0, axis) ? 1 : Kernel)];
+        [.. Enumerable.Range(2, site.Form.SpatialAxes).Select(axis => site.Axes.HasOnePosition(0, axis) ? 1 : Kernel)];
 
     private bool IsSkip(NodeProto sum, int operand) =>
         Graph.Producer(sum.Input[1 - operand]) is { } other

@@ -20,6 +20,8 @@ internal sealed class SqueezeExciteRewriter : BehindRewriter
     {
         if (site.Form.Rank < 3)
             throw new SubnetRefusedException("its result has no positions to take a mean over");
+        if (Enumerable.Range(0, site.Form.Rank).All(axis => axis == 0 || axis == site.Form.ChannelAxis || site.Axes.HasOnePosition(0, axis)))
+            throw new SubnetRefusedException("its result has a single position, which is its own mean");
         return sharing => PutBehind(site, sharing, (builder, value) => Write(builder, value, site.Channels));
     }
 

@@ -144,6 +144,14 @@ public static partial class OrtRuntime
                 + "save it with an older IR version.";
         }
 
+        Match kernel = MissingKernel().Match(message);
+        if (kernel.Success)
+        {
+            string type = kernel.Groups["type"] is { Success: true, Value: var found } ? $"in {found}" : "in the types that it is given";
+            return $"ONNX Runtime {OrtVersion} cannot run the operator '{kernel.Groups["op"].Value}' {type} on the processor, so what '{name}' computes "
+                + "cannot be checked here; 'morph --no-verify' writes a child without running it.";
+        }
+
         return $"ONNX Runtime cannot load '{name}': {Shorten(message)}";
     }
 
@@ -171,6 +179,9 @@ public static partial class OrtRuntime
 
     [GeneratedRegex(@"Opset (?<version>\d+) is under development.*?for domain (?<domain>\S+?) is till|for domain (?<domain>\S+).*?opset (?<version>\d+)", RegexOptions.Singleline)]
     private static partial Regex UnsupportedOpset();
+
+    [GeneratedRegex(@"Could not find an implementation for (?<op>\w+)\(|Type 'tensor\((?<type>bfloat16|float16)\)' of input parameter .*? of operator \((?<op>\w+)\)", RegexOptions.Singleline)]
+    private static partial Regex MissingKernel();
 
     [GeneratedRegex(@"Unsupported model IR version: (?<version>\d+)")]
     private static partial Regex UnsupportedIr();

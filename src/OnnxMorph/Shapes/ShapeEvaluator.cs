@@ -41,14 +41,26 @@ public static class ShapeEvaluator
         {
             // Messages of ONNX Runtime name the file, so it bears the model's name.
             string skeleton = Path.Combine(folder, Path.GetFileName(model.Path) ?? "model");
-            List<Symbol> symbols = Build(model, skeleton);
-            var (first, sizes) = LoadFirst(model, skeleton, FirstAssignments(symbols));
-            return symbols.Count == 0 ? first : new ShapeTable(first, LoadFirst(model, skeleton, SecondAssignments(symbols, sizes)).Table);
+            try
+            {
+                return Evaluate(model, skeleton, null);
+            }
+            catch (UnreadableModelException) when (StandInType.For(model) is { } standIn)
+            {
+                return Evaluate(model, skeleton, standIn);
+            }
         }
         finally
         {
             Directory.Delete(folder, recursive: true);
         }
+    }
+
+    private static ShapeTable Evaluate(OnnxModel model, string skeleton, StandInType? standIn)
+    {
+        List<Symbol> symbols = Build(model, skeleton, standIn);
+        var (first, sizes) = LoadFirst(model, skeleton, standIn, FirstAssignments(symbols));
+        return symbols.Count == 0 ? first : new ShapeTable(first, LoadFirst(model, skeleton, standIn, SecondAssignments(symbols, sizes)).Table);
     }
 
     /// <summary>A size that callers choose: its name, and where it stands first.</summary>
@@ -85,7 +97,7 @@ public static class ShapeEvaluator
         }
     }
 
-    private static List<Symbol> Build(OnnxModel model, string path)
+    private static List<Symbol> Build(OnnxModel model, string path, StandInType? standIn)
     {
         ModelProto proto = model.Proto.Clone();
         GraphProto graph = proto.Graph;
@@ -145,6 +157,7 @@ public static class ShapeEvaluator
         filled.Type.TensorType.Shape.Dim.Add(new TensorShapeProto.Types.Dimension { DimParam = FilledIn });
         graph.Input.Add(filled);
 
+        standIn?.Replace(proto, model);
         model.Embed(proto);
         using FileStream file = File.Create(path);
         proto.WriteTo(file);
@@ -175,7 +188,7 @@ public static class ShapeEvaluator
 
     // Tries sizes until the network loads.
     private static (ShapeTable Table, Dictionary<string, long> Sizes) LoadFirst(
-        OnnxModel model, string skeleton, IEnumerable<Dictionary<string, long>> assignments)
+        OnnxModel model, string skeleton, StandInType? standIn, IEnumerable<Dictionary<string, long>> assignments)
     {
         UnreadableModelException? first = null;
         var tried = new HashSet<string>();
@@ -185,7 +198,7 @@ public static class ShapeEvaluator
                 continue;
             try
             {
-                return (Load(model, skeleton, sizes), sizes);
+                return (Load(model, skeleton, standIn, sizes), sizes);
             }
             catch (UnreadableModelException e)
             {
@@ -196,7 +209,7 @@ public static class ShapeEvaluator
         throw first!;
     }
 
-    private static ShapeTable Load(OnnxModel model, string skeleton, Dictionary<string, long> sizes)
+    private static ShapeTable Load(OnnxModel model, string skeleton, StandInType? standIn, Dictionary<string, long> sizes)
     {
         string optimised = skeleton + ".optimised";
         var dimensions = new Dictionary<string, long>(sizes) { [FilledIn] = 1 };
@@ -207,7 +220,7 @@ public static class ShapeEvaluator
         foreach (ValueInfoProto value in folded.Proto.Graph.Output.Concat(folded.Proto.Graph.Input))
         {
             ElementType type = value.Type?.TensorType is { } tensor ? (ElementType)tensor.ElemType : ElementType.Undefined;
-            values[value.Name] = (type, value.Type?.TensorType?.Shape is { } shape ? Dims(shape, sizes) : null);
+            values[value.Name] = (standIn?.Original(type) ?? type, value.Type?.TensorType?.Shape is { } shape ? Dims(shape, sizes) : null);
         }
 
         return new ShapeTable(values, Integers(folded, model));

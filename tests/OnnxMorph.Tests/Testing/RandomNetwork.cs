@@ -209,6 +209,13 @@ internal sealed class RandomNetwork
                 : Net.Op("Conv", read, new { group, strides, dilations, pads });
         }
 
+        if (OneIn(12))
+        {
+            // As ONNX Runtime saves optimised models.
+            (Net.Last.OpType, Net.Last.Domain) = ("FusedConv", "com.microsoft");
+            Net.Last.Attribute.Add(Net.Attribute("activation", Any("Relu", "Tanh")));
+        }
+
         if (group == 1)
             _kernels.Add((weight, inputs, channels, dimensions));
         var result = new Value(y, [x.Shape[0], channels, .. positions], 1);
@@ -316,6 +323,14 @@ internal sealed class RandomNetwork
     {
         long tokens = x.Shape[1], heads = Any(1, 2, 3), size = 2, all = heads * size;
         object t = tokens > 0 ? tokens : Net.Size(x.Name, 1);
+        if (_single && OneIn(8))
+        {
+            InDouble = false;
+            string[] rows = [.. Enumerable.Range(0, 3).Select(_ => Net.Linear(x.Name, (int)x.Channels, (int)all))];
+            Made(Net.Op("com.microsoft:MultiHeadAttention", rows, new { num_heads = (int)heads }, $"attention{Net.Proto.Graph.Node.Count}"), x, x.With(all));
+            return;
+        }
+
         string Apart(string value) => Net.Transpose(Net.Op("Reshape", [value, Net.Shape(Net.Size(value, 0), t, heads, size)]), 0, 2, 1, 3);
         string[] parts;
         switch (_random.Next(3))
@@ -448,6 +463,10 @@ internal sealed class RandomNetwork
                 y = Net.Relu(OneIn(2) ? Net.BatchNorm(y, (int)x.Channels) : y);
                 y = Net.Conv(y, (int)x.Channels, (int)x.Channels, dimensions: dimensions);
                 return Made(OneIn(2) ? Net.Relu(Net.Add(y, x.Name)) : Net.Add(x.Name, y), x);
+            case 3 when x.Rank == 3 && _single && OneIn(3):
+                InDouble = false;
+                string name = $"norm{Net.Proto.Graph.Node.Count}";
+                return Made(Net.Op("com.microsoft:SkipLayerNormalization", [x.Name, other.Name, Net.Weight(x.Own), Net.Weight(x.Own)], new { epsilon = 0.1 }, name), x);
             default:
                 return Joined(x, Any(_values));
         }

@@ -80,7 +80,7 @@ internal sealed class DoubleModel
                 AveragePool(node);
                 break;
             case "GlobalAveragePool":
-                Add("ReduceMean", [node.Input[0]], node.Output[0], new { axes = Enumerable.Range(2, Rank(node.Input[0]) - 2).ToArray() });
+                Mean(node.Input[0], Rank(node.Input[0]), node.Output[0]);
                 break;
             case "PRelu":
                 string negative = Add("Mul", [Add("Min", [node.Input[0], Zero()]), node.Input[1]]);
@@ -93,6 +93,10 @@ internal sealed class DoubleModel
             case "Elu":
                 string tail = Add("Sub", [Add("Exp", [Add("Min", [node.Input[0], Zero()])]), One()]);
                 Add("Add", [Add("Relu", [node.Input[0]]), Add("Mul", [tail, Constant([1], [Float(node, "alpha", 1)])])], node.Output[0]);
+                break;
+            case "Gelu":
+                string odd = Add("Add", [Add("Tanh", [node.Input[0]]), One()]);
+                Add("Mul", [Add("Mul", [node.Input[0], odd]), Constant([1], [0.5])], node.Output[0]);
                 break;
             case "Erf":
                 // Another odd function: what holds for it holds for parent and child alike.
@@ -114,14 +118,21 @@ internal sealed class DoubleModel
         }
     }
 
+    // Over all positions; the axes became an input in operator set 18.
+    private string Mean(string value, int rank, string? output = null)
+    {
+        int[] axes = [.. Enumerable.Range(2, rank - 2)];
+        return _proto.OpsetImport.First(o => o.Domain.Length == 0).Version < 18 ? Add("ReduceMean", [value], output, new { axes })
+            : Add("ReduceMean", [value, Int64([.. axes.Select(a => (long)a)])], output);
+    }
+
     private void InstanceNormalization(NodeProto node)
     {
         int spatial = Rank(node.Input[0]) - 2;
-        int[] axes = [.. Enumerable.Range(2, spatial)];
-        string Mean(string value) => Add("ReduceMean", [value], null, new { axes });
         string Own(string vector) => Reshape(vector, [-1, .. Enumerable.Repeat(1L, spatial)]);
-        string centred = Add("Sub", [node.Input[0], Mean(node.Input[0])]);
-        string variance = Add("Add", [Mean(Add("Mul", [centred, centred])), Constant([1], [Float(node, "epsilon", 1e-5)])]);
+        string centred = Add("Sub", [node.Input[0], Mean(node.Input[0], spatial + 2)]);
+        string square = Add("Mul", [centred, centred]);
+        string variance = Add("Add", [Mean(square, spatial + 2), Constant([1], [Float(node, "epsilon", 1e-5)])]);
         string normed = Add("Div", [centred, Add("Sqrt", [variance])]);
         Add("Add", [Add("Mul", [normed, Own(node.Input[1])]), Own(node.Input[2])], node.Output[0]);
     }

@@ -35,6 +35,13 @@ internal sealed class Net
 
     public ModelProto Proto { get; }
 
+    /// <summary>Version of the standard operator set.</summary>
+    public int Opset
+    {
+        get => (int)Proto.OpsetImport[0].Version;
+        set => Proto.OpsetImport[0].Version = value;
+    }
+
     /// <summary>Element type of inputs and weights.</summary>
     public ElementType Type { get; }
 
@@ -262,6 +269,10 @@ internal sealed class Net
             if (Proto.Graph.Output.All(o => o.Name != value) && shapes.Dims(value) is { } dims)
                 Proto.Graph.ValueInfo.Add(Value(value, shapes.Type(value), [.. dims.Select((size, axis) => shapes.IsSymbolic(value, axis) ? (object)$"unk_{value}_{axis}" : size)]));
     }
+
+    /// <summary>A reduction that keeps its axes; these became an input in operator set 18.</summary>
+    public string Reduce(string op, string x, params int[] axes) =>
+        Opset < 18 ? Op(op, [x], new { axes }) : Op(op, [x, Ints([.. axes.Select(a => (long)a)])]);
 
     /// <summary>One size of a value, as exporters compute it.</summary>
     public string Size(string x, int axis) => Op("Gather", [Op("Shape", [x]), Int(axis)], new { axis = 0 });

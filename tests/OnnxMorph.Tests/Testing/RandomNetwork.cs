@@ -30,7 +30,7 @@ internal sealed class RandomNetwork
         // Convolutions exist in single precision only; everything else is made in double.
         _single = _random.Next(3) > 0;
         // Files from before IR version 4 list their weights among the inputs.
-        Net = new Net(_single ? ElementType.Float32 : ElementType.Float64, opset: Any(13, 16, 17), seed: seed + 1, ir: OneIn(8) ? 3 : 8);
+        Net = new Net(_single ? ElementType.Float32 : ElementType.Float64, opset: Any(13, 16, 17, 18, 20), seed: seed + 1, ir: OneIn(8) ? 3 : 8);
         Net.Runs.Add(new() { ["N"] = 2, ["H"] = 4, ["W"] = 6, ["T"] = 5 });
         Net.Runs.Add(new() { ["N"] = 3, ["H"] = 5, ["W"] = 3, ["T"] = 4 });
         AddInputs();
@@ -91,7 +91,7 @@ internal sealed class RandomNetwork
 
     private long NewSize => --_unknown;
 
-    private void Require(int opset) => Net.Proto.OpsetImport[0].Version = Math.Max(opset, Net.Proto.OpsetImport[0].Version);
+    private void Require(int opset) => Net.Opset = Math.Max(opset, Net.Opset);
 
     private void AddInputs()
     {
@@ -209,6 +209,13 @@ internal sealed class RandomNetwork
                 : Net.Op("Conv", read, new { group, strides, dilations, pads });
         }
 
+        if (OneIn(12))
+        {
+            // As ONNX Runtime saves optimised models.
+            (Net.Last.OpType, Net.Last.Domain) = ("FusedConv", "com.microsoft");
+            Net.Last.Attribute.Add(Net.Attribute("activation", Any("Relu", "Tanh")));
+        }
+
         if (group == 1)
             _kernels.Add((weight, inputs, channels, dimensions));
         var result = new Value(y, [x.Shape[0], channels, .. positions], 1);
@@ -316,6 +323,14 @@ internal sealed class RandomNetwork
     {
         long tokens = x.Shape[1], heads = Any(1, 2, 3), size = 2, all = heads * size;
         object t = tokens > 0 ? tokens : Net.Size(x.Name, 1);
+        if (_single && OneIn(8))
+        {
+            InDouble = false;
+            string[] rows = [.. Enumerable.Range(0, 3).Select(_ => Net.Linear(x.Name, (int)x.Channels, (int)all))];
+            Made(Net.Op("com.microsoft:MultiHeadAttention", rows, new { num_heads = (int)heads }, $"attention{Net.Proto.Graph.Node.Count}"), x, x.With(all));
+            return;
+        }
+
         string Apart(string value) => Net.Transpose(Net.Op("Reshape", [value, Net.Shape(Net.Size(value, 0), t, heads, size)]), 0, 2, 1, 3);
         string[] parts;
         switch (_random.Next(3))
@@ -375,7 +390,7 @@ internal sealed class RandomNetwork
                 Made(Net.Op("Where", [Net.Op("Greater", [value, Net.Weight(x.Own)]), value, Net.Mul(value, Net.Filled(0.1))]), x);
                 break;
             case 7:
-                Made(Net.Op("Sub", [value, Net.Op("ReduceMean", [value], new { axes = new[] { x.Axis } })]), x);
+                Made(Net.Op("Sub", [value, Net.Reduce("ReduceMean", value, x.Axis)]), x);
                 break;
             case 8:
                 Made(Net.Mul(value, Net.Op("Sigmoid", [value])), x);
@@ -388,6 +403,9 @@ internal sealed class RandomNetwork
                 break;
             case 11:
                 Norm(x, subtractsMean: false);
+                break;
+            case 12 when Net.Opset >= 20 && _single:
+                Made(Net.Op("Gelu", [value], new { approximate = Any("none", "tanh") }), x);
                 break;
             case 12:
                 Made(Net.Gelu(value), x);
@@ -407,6 +425,9 @@ internal sealed class RandomNetwork
                 string six = Net.Op("Clip", [Net.Add(value, Net.Filled(3)), Net.Filled(0), Net.Filled(6)]);
                 Made(Net.Op("Div", [Net.Mul(value, six), Net.Filled(6)]), x);
                 break;
+            case 17:
+                Made(OneIn(3) ? Net.Op("Softmax", [value], new { axis = OneIn(2) ? x.Axis : x.Axis - x.Rank }) : Net.Op(Any("Identity", "Dropout"), [value]), x);
+                break;
             default:
                 Made(Net.Op(Any("Relu", "Relu", "Tanh", "Sigmoid", "Abs", "Sin", "Neg"), [value]), x);
                 break;
@@ -416,7 +437,7 @@ internal sealed class RandomNetwork
     // A layer or RMS norm as exporters take it apart.
     private void Norm(Value x, bool subtractsMean)
     {
-        string Mean(string value) => Net.Op("ReduceMean", [value], new { axes = new[] { x.Axis } });
+        string Mean(string value) => Net.Reduce("ReduceMean", value, x.Axis);
         string centred = subtractsMean ? Net.Op("Sub", [x.Name, Mean(x.Name)]) : x.Name;
         string square = OneIn(2) ? Net.Mul(centred, centred) : Net.Op("Pow", [centred, Net.Filled(2)]);
         string root = Net.Op("Sqrt", [Net.Add(Mean(square), Net.Filled(0.1))]);
@@ -438,7 +459,7 @@ internal sealed class RandomNetwork
             case 2 when x.ChannelsFirst:
                 // Squeeze and excite.
                 int positions = x.Rank - 2;
-                string means = OneIn(2) ? Net.Op("GlobalAveragePool", [x.Name]) : Net.Op("ReduceMean", [x.Name], new { axes = Enumerable.Range(2, positions).ToArray() });
+                string means = OneIn(2) ? Net.Op("GlobalAveragePool", [x.Name]) : Net.Reduce("ReduceMean", x.Name, [.. Enumerable.Range(2, positions)]);
                 string s = Net.Conv(means, (int)x.Channels, 2, kernel: 1, dimensions: positions);
                 return Made(Net.Mul(x.Name, Net.Op("Sigmoid", [Net.Conv(Net.Relu(s), 2, (int)x.Channels, kernel: 1, dimensions: positions)])), x);
             case 3 when x.ChannelsFirst:
@@ -448,6 +469,10 @@ internal sealed class RandomNetwork
                 y = Net.Relu(OneIn(2) ? Net.BatchNorm(y, (int)x.Channels) : y);
                 y = Net.Conv(y, (int)x.Channels, (int)x.Channels, dimensions: dimensions);
                 return Made(OneIn(2) ? Net.Relu(Net.Add(y, x.Name)) : Net.Add(x.Name, y), x);
+            case 3 when x.Rank == 3 && _single && OneIn(3):
+                InDouble = false;
+                string name = $"norm{Net.Proto.Graph.Node.Count}";
+                return Made(Net.Op("com.microsoft:SkipLayerNormalization", [x.Name, other.Name, Net.Weight(x.Own), Net.Weight(x.Own)], new { epsilon = 0.1 }, name), x);
             default:
                 return Joined(x, Any(_values));
         }
@@ -476,7 +501,7 @@ internal sealed class RandomNetwork
                 Made(parts[0], x, x.With(cut));
                 return OneIn(2) ? Made(parts[1], x, x.With(channels - cut)) : Made(Net.Op("Concat", [Net.Op("Tanh", [parts[1]]), parts[0]], new { axis }), x);
             case 1 when channels % 2 == 0:
-                string[] halves = Net.Ops("Split", 2, [x.Name], new { axis });
+                string[] halves = Net.Opset < 18 ? Net.Ops("Split", 2, [x.Name], new { axis }) : Net.Ops("Split", 2, [x.Name], new { axis, num_outputs = 2 });
                 return Made(Net.Mul(halves[0], Net.Op("Sigmoid", [halves[1]])), x, x.With(channels / 2));
             case 2 when channels > 2:
                 long from = _random.Next(1, (int)channels - 1);
@@ -513,7 +538,7 @@ internal sealed class RandomNetwork
                 Given(Net.Transpose(flat, 0, 2, 1), 2, x.Shape[0], dimensions == 1 ? x.Shape[2] : count > 0 ? count : NewSize, channels);
                 return true;
             case 2:
-                Given(Net.Op("Flatten", [OneIn(3) ? Net.Op("GlobalMaxPool", [x.Name]) : Net.Op("ReduceMean", [x.Name], new { axes = Enumerable.Range(2, dimensions).ToArray() })]), 1, x.Shape[0], channels);
+                Given(Net.Op("Flatten", [OneIn(3) ? Net.Op("GlobalMaxPool", [x.Name]) : Net.Reduce("ReduceMean", x.Name, [.. Enumerable.Range(2, dimensions)])]), 1, x.Shape[0], channels);
                 InDouble &= Net.Proto.Graph.Node.All(n => n.OpType != "GlobalMaxPool");
                 return true;
             case 3 when count > 0 && channels * count <= 160:
@@ -556,7 +581,7 @@ internal sealed class RandomNetwork
         switch (_random.Next(6))
         {
             case 0 when x.Rank == 3:
-                Given(OneIn(2) ? Net.Op("ReduceMax", [x.Name], new { axes = new[] { 1 }, keepdims = 0 }) : Net.Op("Gather", [x.Name, Net.Int(0)], new { axis = 1 }), 1, x.Shape[0], channels);
+                Given(OneIn(2) ? Net.Op("Squeeze", [Net.Reduce("ReduceMax", x.Name, 1), Net.Ints(1)]) : Net.Op("Gather", [x.Name, Net.Int(0)], new { axis = 1 }), 1, x.Shape[0], channels);
                 return true;
             case 1 when channels % 2 == 0 && x.Positions.All(p => p > 0):
                 string heads = Net.Reshape(x.Name, [0, .. x.Shape[1..^1], channels / 2, 2]);

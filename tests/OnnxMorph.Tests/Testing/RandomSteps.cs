@@ -24,8 +24,11 @@ internal sealed class RandomSteps(Random random, Net net, string folder)
         {
             string name = Any(s_weighted);
             StepKind kind = StepKinds.All.Single(k => k.Name == name);
+            NodeProto[] layers = [.. net.Proto.Graph.Node.Where(n => n.OpType is "Conv" or "ConvTranspose" || (name != "kernel" && n.OpType is ("MatMul" or "Gemm")))];
+            if (layers.Length == 0)
+                continue;
             var options = kind.Options.Where(o => o.Required || random.Next(3) == 0).ToDictionary(o => o.Name, Text);
-            var step = new SeededStep(new StepSpec(kind.Name, Selector(), options), (ulong)random.Next());
+            var step = new SeededStep(new StepSpec(name, Selector(layers), options), (ulong)random.Next());
             try
             {
                 _ = step.Step;
@@ -40,15 +43,14 @@ internal sealed class RandomSteps(Random random, Net net, string folder)
 
     private T Any<T>(params IReadOnlyList<T> list) => list[random.Next(list.Count)];
 
-    private string Selector()
+    private string Selector(NodeProto[] layers)
     {
         int draw = random.Next(16);
         if (draw < 8)
             return "*";
         if (draw < 10 && _blocks.Value is { Length: > 0 } blocks)
             return random.Next(3) == 0 ? "blocks:*" : $"blocks:{Any(blocks)}";
-        NodeProto[] layers = [.. net.Proto.Graph.Node.Where(n => n.OpType is "Conv" or "ConvTranspose" or "MatMul" or "Gemm")];
-        return ModelGraph.NameOf(Any(draw < 14 && layers.Length > 0 ? layers : [.. net.Proto.Graph.Node]));
+        return ModelGraph.NameOf(Any(draw < 14 ? layers : [.. net.Proto.Graph.Node]));
     }
 
     private string Text(StepOption option) => option.Form switch

@@ -9,7 +9,7 @@ degrees, which the parents have not seen. Checked are:
 - the loss does not jump at the first step: over fixed images it rises no further than the parent's does, plus the
   standard error of that loss. The step is taken from the start with several batches; the worst counts;
 - after 50 steps no two channels are equal (channel_ties.py), unless both sleep as their source in the parent does, and no
-  two tensors are;
+  two matrices or kernels are;
 - no row, column or tap of a parameter that the morph added or changed is dead: without gradient in 50 steps, and also in a few
   more in which the results of layers are multiplied by noise, which wakes units that merely sleep.
 
@@ -72,7 +72,7 @@ CONTROL_OPTIMISER = "sgd"
 
 STEPS = 50  # what the checks of channels and gradients look at
 FIRST_STEPS = 3  # batches that the first step is tried with
-EXCITED_RATE = 0.01  # of steps with noise
+EXCITED_RATE = 0.01  # of steps with noise; each parameter with a gradient moves by about as much, however small its gradient
 PROBE = 256  # training images that losses are measured on
 DEGREES = 30  # digits are turned by up to this
 SAME_LOSS = 1e-5  # relative: rounding in float32
@@ -205,9 +205,10 @@ def train(network, data, make_optimiser, batch_statistics):
             gradients.see(network)
         if i == STEPS - 1:
             after = snapshot(network)
-            # In steps, since a unit that slept may be read with weights that are still 0.
+            # In steps, since a unit that slept may be read with weights that are still 0. They have a length of their own: what
+            # reads a small weight has a small gradient, and would pass for dead.
             network.excited = True
-            exciting = torch.optim.SGD(network.parameters(), EXCITED_RATE)
+            exciting = torch.optim.Adam(network.parameters(), EXCITED_RATE, eps=1e-30)
             for batch in data.batches[:FIRST_STEPS]:
                 step(exciting, *batch)
                 excited.see(network)
@@ -282,8 +283,11 @@ def dead_parameters(names, child, parent):
 
 
 def twins(names, run):
-    """Pairs of tensors that are equal after STEPS steps though they had gradients: branches that stay copies of each other."""
-    awake = [name for name in names if run.after[name].numel() > 1 and not run.idle[name].all()]
+    """
+    Pairs of matrices and kernels that are equal after STEPS steps though they had gradients: branches that stay copies of each other.
+    Vectors do not tell: biases on both sides of a sum move alike in any network, and slopes that sleep do not move at all.
+    """
+    awake = [name for name in names if sum(size > 1 for size in run.after[name].shape) > 1 and not run.idle[name].all()]
     for a, b in itertools.combinations(awake, 2):
         one, other = run.after[a], run.after[b]
         if one.shape == other.shape and (one - other).norm() <= EQUAL * one.norm():
@@ -433,7 +437,7 @@ Batch norms {statistics}. Numbers in parentheses are the parent's, trained likew
 | after 1 step | the same after one step, the worst of {first} batches; it may rise as far as the parent's does, plus the standard error of the loss |
 | equal pairs | pairs of channels whose parameters on the producing side (rows, biases, norm scales, slopes, depthwise kernels) are equal to {equal} relatively: at the start, and after {steps} steps; none may be left but those that sleep |
 | tied pairs | those of them whose readers' weights are equal too: no optimiser that sees gradients alone parts them |
-| twins | pairs of tensors that the morph added or changed which are equal after {steps} steps: branches that stay copies |
+| twins | pairs of matrices or kernels that the morph added or changed which are equal after {steps} steps: branches that stay copies |
 | nearest | the smallest distance between two channels of one space that do not sleep after {steps} steps: Euclidean, over everything that makes and reads a channel, relative to a channel's root mean square |
 | dead | tensors that the morph added or changed with a row, column or tap that has no gradient whatever its activations do: none in {steps} steps, and none in a few more in which the results of layers are multiplied by noise, which wakes units that sleep, but not what is 0 or read with zeros; those that the parent's tensor has too (a key's bias shifts all scores alike) are left out |
 | asleep | rows, columns and taps of these tensors that had no gradient in {steps} steps only because a unit is always off, or always on where a parameter acts on the other side; in parentheses the number in the whole parent. Copies of a unit that sleeps sleep as well |

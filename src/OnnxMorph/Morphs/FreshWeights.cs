@@ -12,7 +12,12 @@ namespace OnnxMorph.Morphs;
 /// <param name="Input">Which of its inputs the constant reaches.</param>
 internal sealed record FreshWeights(AxisAnalysis Analysis, AxisExpression[] Axes, FreshValue Value, NodeAxes Reader, int Input)
 {
-    public static FreshWeights Of(AxisAnalysis analysis, Use use, AxisExpression[] axes)
+    /// <summary>What a use of a constant holds.</summary>
+    /// <param name="analysis">The analysis.</param>
+    /// <param name="use">The use.</param>
+    /// <param name="axes">Axes of the constant in it.</param>
+    /// <param name="onZeros">Whether the new channels that it meets are zero.</param>
+    public static FreshWeights Of(AxisAnalysis analysis, Use use, AxisExpression[] axes, bool onZeros)
     {
         NodeAxes node = analysis.Node(use.Node)!;
         int input = use.Input;
@@ -26,7 +31,9 @@ internal sealed record FreshWeights(AxisAnalysis Analysis, AxisExpression[] Axes
         }
 
         bool contracted = axes.Any(axis => analysis.Solver.Leaves(axis).Any(leaf => leaf.Dual));
-        return new FreshWeights(analysis, axes, contracted ? FreshValue.HeNormal : rule.Fresh(node, input), node, input);
+        return new FreshWeights(
+            analysis, axes,
+            contracted ? FreshValue.HeNormal : onZeros ? rule.FreshOnZeros(node, input) : rule.Fresh(node, input), node, input);
     }
 
     /// <summary>
@@ -41,5 +48,4 @@ internal sealed record FreshWeights(AxisAnalysis Analysis, AxisExpression[] Axes
         int Count(AxisExpression[] axes, bool dual) =>
             axes.SelectMany(Analysis.Solver.Leaves).Count(leaf => leaf.Dual == dual && ReferenceEquals(leaf.Space, space));
     }
-
 }

@@ -73,14 +73,15 @@ public sealed class KernelPass(Selector selector, KernelSize size, TapPlace plac
         why = extra.Any(e => e < 0) ? $"its kernel has sizes {string.Join('×', kernel)}, and growing cannot take any away"
             : extra.All(e => e == 0) ? $"its kernel already has sizes {string.Join('×', kernel)}"
             : "";
-        // Over a mean, as in squeeze-excite, every new tap would see padding and none would ever learn.
-        if (why.Length == 0 && Enumerable.Range(0, spatial).All(axis => extra[axis] == 0 || axes.In(0, 2 + axis).Size == 1 && !axes.IsSymbolicInput(0, 2 + axis)))
-            why = "its input has a single position, so that new taps would see nothing but padding";
         if (why.Length > 0)
             return null;
         int[] before = [.. extra.Select(e => checked((int)(place switch { TapPlace.Begin => e, TapPlace.End => 0, _ => e / 2 })))];
         int[] after = [.. extra.Zip(before, (e, b) => checked((int)(e - b)))];
-        if (ConvolutionPads.Of(axes, layer, kernel, out why)?.Grown(before, after, out why) is not { } pads)
+        if (ConvolutionPads.Of(axes, layer, kernel, out why) is not { } own || own.Grown(before, after, out why) is not { } pads)
+            return null;
+        // Over a mean, as in squeeze-excite, new taps have nothing to see.
+        why = TapReach.GrowthRefusal(axes, layer, own, kernel, before, after) ?? "";
+        if (why.Length > 0)
             return null;
         AxisMap?[] maps = [null, null, .. kernel.Select((taps, axis) => extra[axis] == 0 ? null : AxisMap.ZeroPad((int)taps, before[axis], after[axis]))];
         if (WeightPath.Find(analysis, new Use(axes.Index, layer.WeightInput), maps, out why) is not { } path)

@@ -26,6 +26,10 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
     /// <summary>Whether any space of the axis has a map.</summary>
     public bool Changes(AxisExpression axis) => solver.Leaves(axis).Any(leaf => maps.ContainsKey(leaf.Space));
 
+    /// <summary>Whether new channels along the axis are zero, in any of its spaces.</summary>
+    public bool AddsZeros(AxisExpression axis) => solver.Leaves(axis).Any(leaf =>
+        !leaf.Dual && maps.TryGetValue(leaf.Space, out AxisMap? map) && Enumerable.Range(0, map.Size).Any(c => map[c].Length == 0));
+
     /// <summary>The relation of a value's axis, or null where it stays.</summary>
     public AxisMap? Relation(AxisExpression axis) => Of(axis, 0, _ => false);
 

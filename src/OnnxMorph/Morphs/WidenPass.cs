@@ -206,7 +206,7 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
             Fill? zero = Quantised(analysis, use.Use, constant);
             if (use.Axes.Any(maps.Changes))
             {
-                FreshWeights fresh = FreshWeights.Of(analysis, use.Use, use.Axes);
+                FreshWeights fresh = FreshWeights.Of(analysis, use.Use, use.Axes, use.Axes.Any(maps.AddsZeros));
                 form = [.. use.Axes.Select((axis, i) => maps.Of(axis, Seeds.For(seed, $"{constant.Name} axis {i}"), fresh.IsLive))];
                 if (!constant.Type.IsScalable())
                     form = [.. form.Select(map => map?.WithZerosFresh())];
@@ -240,27 +240,20 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
         : constant.Type.IsScalable() ? Fill.Zero
         : Fill.Constant(QuantizeRule.ZeroPoint(analysis.Node(use.Node)!) ?? 0);
 
-    // What several uses share starts with 1 where one of them needs that: a divisor must not be 0.
+    // What several uses share starts with the largest number that one of them needs: a divisor must not be 0.
     private Fill FillFor(AxisAnalysis analysis, SpaceMaps maps, List<(Use Use, AxisExpression[] Axes)> uses, Constant constant, AxisMap?[] form)
     {
         if (form.All(m => m is null || m.FreshSize == 0))
             return Fill.Zero;
         var fills = uses.Select(use => FillFor(analysis, maps, use, constant)).ToList();
-        return fills.Contains(Fill.Constant(1)) ? Fill.Constant(1) : fills[0];
+        return fills.Where(fill => fill.Kind == FillKind.Constant && fill.Scale != 0).DefaultIfEmpty(fills[0]).MaxBy(fill => fill.Scale);
     }
 
     private Fill FillFor(AxisAnalysis analysis, SpaceMaps maps, (Use Use, AxisExpression[] Axes) use, Constant constant)
     {
-        FreshWeights fresh = FreshWeights.Of(analysis, use.Use, use.Axes);
-        switch (fresh.Value)
-        {
-            case FreshValue.One:
-                return Fill.Constant(1);
-            case FreshValue.Quarter:
-                return Fill.Constant(0.25);
-            case FreshValue.Zero:
-                return Fill.Zero;
-        }
+        FreshWeights fresh = FreshWeights.Of(analysis, use.Use, use.Axes, use.Axes.Any(maps.AddsZeros));
+        if (fresh.Value.Constant is { } number)
+            return Fill.Constant(number);
 
         (NodeAxes node, int input) = (fresh.Reader, fresh.Input);
         double count = use.Axes.Aggregate(1.0, (product, axis) => product * maps.NewSize(axis));

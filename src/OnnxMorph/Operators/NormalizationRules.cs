@@ -24,6 +24,21 @@ internal sealed class BatchNormalizationRule : OperatorRule
     }
 
     public override FreshValue Fresh(NodeAxes node, int input) => input is 1 or 4 ? FreshValue.One : FreshValue.Zero;
+
+    public override FreshValue FreshOnZeros(NodeAxes node, int input) =>
+        input == 1 ? NormOverPositions.ScaleOnZeros(node) : FreshValue.Zero;
+}
+
+/// <summary>What norms of each channel over its positions have in common.</summary>
+internal static class NormOverPositions
+{
+    private const double DefaultEpsilon = 1e-5;
+
+    /// <summary>
+    /// A channel that is zero has mean 0 and variance 0: a scale of 1 would multiply its gradient by 1/√ε, hundreds, and training
+    /// would throw the network far off with its first step. √ε makes the norm pass such a channel as it is.
+    /// </summary>
+    public static FreshValue ScaleOnZeros(NodeAxes node) => new(Math.Sqrt(node.Attribute("epsilon")?.F ?? DefaultEpsilon));
 }
 
 /// <summary>InstanceNormalization: each channel of each sample on its own, mean and variance over what follows.</summary>
@@ -44,6 +59,8 @@ internal sealed class InstanceNormalizationRule : OperatorRule
     }
 
     public override FreshValue Fresh(NodeAxes node, int input) => input == 1 ? FreshValue.One : FreshValue.Zero;
+
+    public override FreshValue FreshOnZeros(NodeAxes node, int input) => input == 1 ? NormOverPositions.ScaleOnZeros(node) : FreshValue.Zero;
 }
 
 /// <summary>

@@ -3,19 +3,20 @@ using OnnxMorph.Axes;
 namespace OnnxMorph.Operators;
 
 /// <summary>What a weight starts with on channels that the parent does not have.</summary>
-public enum FreshValue
+/// <param name="Constant">The number that every element gets; null where elements are drawn.</param>
+public readonly record struct FreshValue(double? Constant)
 {
     /// <summary>0: biases, means.</summary>
-    Zero,
+    public static FreshValue Zero { get; } = new(0);
 
     /// <summary>1: scales, variances.</summary>
-    One,
+    public static FreshValue One { get; } = new(1);
 
     /// <summary>0.25: PRelu slopes, the field's usual start.</summary>
-    Quarter,
+    public static FreshValue Quarter { get; } = new(0.25);
 
     /// <summary>Normal with variance 2 / fan-in (He): weights of linear layers.</summary>
-    HeNormal,
+    public static FreshValue HeNormal { get; } = new(null);
 }
 
 /// <summary>
@@ -72,6 +73,9 @@ public abstract class OperatorRule
 
     /// <summary>What input <paramref name="input"/> starts with on channels that the parent does not have.</summary>
     public virtual FreshValue Fresh(NodeAxes node, int input) => FreshValue.Zero;
+
+    /// <summary>The same where the channels that the weight meets are zero, which lets it start with anything.</summary>
+    public virtual FreshValue FreshOnZeros(NodeAxes node, int input) => Fresh(node, input);
 
     /// <summary>
     /// Whether the node only moves the elements of its first input, so that what is asked of a weight behind it is decided by

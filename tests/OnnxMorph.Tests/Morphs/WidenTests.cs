@@ -1,3 +1,4 @@
+using Google.Protobuf;
 using OnnxMorph.Morphs;
 using OnnxMorph.Onnx;
 using OnnxMorph.Tests.Testing;
@@ -21,7 +22,8 @@ public class WidenTests
     {
         ModelProto child = Check.Written(result.Child);
         string name = child.Graph.Node.Single(n => n.Name == layer).Input[1];
-        return Numbers.Decode(ElementType.Float64, child.Graph.Initializer.Single(i => i.Name == name).RawData.ToByteArray());
+        TensorProto weight = child.Graph.Initializer.Single(i => i.Name == name);
+        return Numbers.Decode((ElementType)weight.DataType, weight.RawData.ToByteArray());
     }
 
     [Theory]
@@ -107,6 +109,39 @@ public class WidenTests
         else
             net.Output(net.Op("Shape", [x], new { start = 0, end = 1 }), ElementType.Int64, 1);
         Assert.Equal(past, NewRowsAreZero(Check.Morph(net, Check.Widen("a", "+2", WidenMethod.Zero))));
+    }
+
+    /// <summary>A scale of 1 would multiply the gradient of what is zero by 1/√ε: training would start with a jump.</summary>
+    [Fact]
+    public void NormsPassChannelsThatStartAtZeroAsTheyAre()
+    {
+        var net = new Net(ElementType.Float64) { Runs = { new() { ["N"] = 5 } } };
+        string x = net.Op("MatMul", [net.Input("x", "N", 3), net.Weight([3, 4])], name: "a");
+        net.Output(net.Op("MatMul", [net.Op("Tanh", [net.BatchNorm(x, 4, "norm")]), net.Weight([4, 5])], name: "b"));
+        MorphResult result = Check.Morph(net, Check.Widen("a", "+2", WidenMethod.Zero));
+        Assert.True(NewRowsAreZero(result));
+        ModelProto child = Check.Written(result.Child);
+        TensorProto made = child.Graph.Initializer.Single(t => t.Name == child.Graph.Node.Single(n => n.Name == "a").Input[1]);
+        double[] weights = Numbers.Decode(ElementType.Float64, made.RawData.ToByteArray());
+        for (int i = 0; i < weights.Length; i++)
+            if (i % 6 >= 4)
+                weights[i] = i - 8;
+        made.RawData = ByteString.CopyFrom(Numbers.Encode(ElementType.Float64, weights));
+        var values = Check.Run(child, Check.Feeds(net, net.Runs[0], 1));
+        string before = child.Graph.Node.Single(n => n.Name == "norm").Input[0], behind = child.Graph.Node.Single(n => n.Name == "norm").Output[0];
+        Assert.All(Enumerable.Range(0, 30).Where(i => i % 6 >= 4), i => Assert.Equal(values[before].Values[i], values[behind].Values[i], 1e-7 * Math.Abs(values[before].Values[i])));
+    }
+
+    /// <summary>The norm of an image's channel by its own mean and variance has the same factor, (γ²/ε)½ = 1 in the limit.</summary>
+    [Fact]
+    public void InstanceNormsHaveUnitGainAtZero()
+    {
+        var net = new Net { Runs = { new() { ["N"] = 2 } } };
+        string x = net.Conv(net.Input("x", "N", 2, 4, 4), 2, 3, 1, name: "a");
+        x = net.Op("InstanceNormalization", [x, net.Weight([3]), net.Weight([3])], new { epsilon = 0.04 }, "norm");
+        net.Output(net.Conv(net.Op("Tanh", [x]), 3, 4, 3, name: "b"));
+        MorphResult result = Check.Morph(net, Check.Widen("a", "+2", WidenMethod.Zero));
+        Assert.All(Weight(result, "norm")[3..], scale => Assert.Equal(0.2, scale, 1e-7));
     }
 
     private static bool NewRowsAreZero(MorphResult result)

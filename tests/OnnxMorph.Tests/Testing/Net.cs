@@ -99,10 +99,12 @@ internal sealed class Net
     public string Filled(double value, params long[] shape) => Add(Tensor(Name("c"), shape, () => value));
 
     /// <summary>Given floats of single precision, such as the scales of a Resize.</summary>
-    public string Floats(params double[] values)
+    public string Floats(params double[] values) => FloatsOf([values.Length], values);
+
+    public string FloatsOf(long[] shape, double[] values)
     {
         int next = 0;
-        return Add(Tensor(Name("f"), ElementType.Float32, [values.Length], () => values[next++]));
+        return Add(Tensor(Name("f"), ElementType.Float32, shape, () => values[next++]));
     }
 
     public string Ints(params long[] values) => IntsOf([values.Length], values);

@@ -9,7 +9,12 @@ namespace OnnxMorph.Morphs;
 /// Writes new layers, and what stands between them, into a graph. One writer serves the layers that share a weight: what is put behind one of
 /// them shares its weights with what is put behind the others.
 /// </summary>
-internal sealed class ChainWriter(ModelGraph graph, GraphEditor editor, DeepenOptions options, List<InsertedNorm> norms)
+/// <param name="graph">The graph.</param>
+/// <param name="editor">Takes the edits.</param>
+/// <param name="options">What is asked for.</param>
+/// <param name="norms">Gets the new batch norms.</param>
+/// <param name="reach">How many taps see something behind one of the layers at least (<see cref="TapReach.Behind"/>).</param>
+internal sealed class ChainWriter(ModelGraph graph, GraphEditor editor, DeepenOptions options, List<InsertedNorm> norms, ImmutableArray<long> reach)
 {
     private readonly Dictionary<string, string> _weights = [];
 
@@ -75,7 +80,7 @@ internal sealed class ChainWriter(ModelGraph graph, GraphEditor editor, DeepenOp
         NodeProto node = site.Axes.Node;
         string name = site.Name, result = node.Output[0];
         NetworkActivation activation = NetworkActivation.Behind(graph, result) ?? NetworkActivation.Relu;
-        (ImmutableArray<int> First, ImmutableArray<int> Second) kernels = options.Kernels?.For(site.Layer.SpatialAxes) ?? (site.Kernel, site.Kernel);
+        (ImmutableArray<int> First, ImmutableArray<int> Second) kernels = options.Kernels?.For(site.Layer.SpatialAxes) ?? (Seeing(site), Seeing(site));
         var nodes = new List<NodeProto>();
         string value = node.Output[0] = graph.NewName($"{result}_first");
         for (int k = 0; k < options.Count; k++)
@@ -106,12 +111,15 @@ internal sealed class ChainWriter(ModelGraph graph, GraphEditor editor, DeepenOp
         return [name, .. nodes.Select(n => n.Name)];
     }
 
+    // As large as the layer's own, less the taps that would see padding alone on a smaller map.
+    private ImmutableArray<int> Seeing(DeepenSite site) => [.. site.Kernel.Zip(reach, (taps, most) => (int)Math.Min(taps, most))];
+
     /// <summary>Puts identity layers behind the activation that follows a layer, and the activation once more behind each: φ(φ(x)) = φ(x).</summary>
     public List<string> WriteIdempotent(DeepenSite site, NetworkActivation activation)
     {
         NodeProto anchor = activation.Node;
         string name = site.Name, result = anchor.Output[0];
-        ImmutableArray<int> kernel = options.Kernels?.For(site.Layer.SpatialAxes)?.Second ?? LayerFactoring.IdentityKernel(site);
+        ImmutableArray<int> kernel = options.Kernels?.For(site.Layer.SpatialAxes)?.Second ?? LayerFactoring.IdentityKernel(site, reach);
         ConvolutionWindow? window = site.IsConvolution ? ConvolutionWindow.Same(kernel, ConvolutionWindow.DilationsOf(site.Axes, site.Layer)) : null;
         var nodes = new List<NodeProto>();
         string value = anchor.Output[0] = graph.NewName($"{result}_first");

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
 using OnnxMorph.Operators;
@@ -31,13 +32,16 @@ public sealed class DeepenPass(Selector selector, DeepenOptions options)
 
         foreach (var shared in sites.GroupBy(s => (s.SharingKey, MirrorFactor(analysis.Graph, s))))
         {
-            var writer = new ChainWriter(analysis.Graph, editor, options, norms);
+            // New layers that several share have taps for all of them.
+            ImmutableArray<long> reach = [.. shared.Select(site => TapReach.Behind(site.Axes, site.Layer))
+                .Aggregate((one, other) => [.. one.Zip(other, Math.Max)])];
+            var writer = new ChainWriter(analysis.Graph, editor, options, norms, reach);
             if (options.Method == DeepenMethod.ZeroResidual)
-                AddResiduals(shared, writer, report);
+                AddResiduals(shared, reach, writer, report);
             else if (options.Activation == DeepenActivation.Idempotent)
-                AddBehindActivations(analysis, shared, writer, report);
+                AddBehindActivations(analysis, shared, reach, writer, report);
             else
-                Factor(analysis, editor, [.. shared], writer, report);
+                Factor(analysis, editor, [.. shared], reach, writer, report);
         }
 
         editor.Commit();
@@ -74,7 +78,7 @@ public sealed class DeepenPass(Selector selector, DeepenOptions options)
     private double? MirrorFactor(ModelGraph graph, DeepenSite site) => options.Activation == DeepenActivation.Mirror
         ? (NetworkActivation.Behind(graph, site.Axes.Node.Output[0]) ?? NetworkActivation.Relu).MirrorFactor : null;
 
-    private void Factor(AxisAnalysis analysis, GraphEditor editor, List<DeepenSite> shared, ChainWriter writer, StepReport report)
+    private void Factor(AxisAnalysis analysis, GraphEditor editor, List<DeepenSite> shared, ImmutableArray<long> reach, ChainWriter writer, StepReport report)
     {
         DeepenSite first = shared[0];
         // A weight can change when all who read it are deepened in the same way; the new layers are then shared as well.
@@ -82,7 +86,7 @@ public sealed class DeepenPass(Selector selector, DeepenOptions options)
             && analysis.ConstantUses.Count(u => u.Constant == constant) == shared.Count;
         double? factor = MirrorFactor(analysis.Graph, first);
         string why = LayerFactoring.NotFree(first);
-        DeepenChain? chain = factor is null || inPlace ? _factoring.Factor(first, inPlace, out why) : null;
+        DeepenChain? chain = factor is null || inPlace ? _factoring.Factor(first, reach, inPlace, out why) : null;
         if (chain is null)
         {
             foreach (DeepenSite site in shared)
@@ -108,16 +112,22 @@ public sealed class DeepenPass(Selector selector, DeepenOptions options)
         }
     }
 
-    private void AddResiduals(IEnumerable<DeepenSite> shared, ChainWriter writer, StepReport report)
+    private void AddResiduals(IEnumerable<DeepenSite> shared, ImmutableArray<long> reach, ChainWriter writer, StepReport report)
     {
         foreach (DeepenSite site in shared)
         {
+            if (options.Kernels?.For(site.Layer.SpatialAxes) is { } kernels && (Refusal(kernels.First, reach) ?? Refusal(kernels.Second, reach)) is { } why)
+            {
+                report.Refused.Add(site.Axes.Reason(why));
+                continue;
+            }
+
             Changed(report, site, 2);
             report.Factorisations.Add(new Factorisation(site.Name, "zero residual", writer.WriteResidual(site, LayerFactoring.Channels(options, site))));
         }
     }
 
-    private void AddBehindActivations(AxisAnalysis analysis, IEnumerable<DeepenSite> shared, ChainWriter writer, StepReport report)
+    private void AddBehindActivations(AxisAnalysis analysis, IEnumerable<DeepenSite> shared, ImmutableArray<long> reach, ChainWriter writer, StepReport report)
     {
         foreach (DeepenSite site in shared)
         {
@@ -127,6 +137,7 @@ public sealed class DeepenPass(Selector selector, DeepenOptions options)
                 : report.Factorisations.Any(f => f.Node == ModelGraph.NameOf(activation.Node)) ? $"{ModelGraph.Describe(activation.Node)} has been given a layer already"
                 : analysis.Shapes.Dims(activation.Node.Output[0]) is not { } dims || !dims.SequenceEqual(site.Axes.OutputDims(0)!)
                     ? $"the result of {ModelGraph.Describe(activation.Node)} has other sizes than its own"
+                : options.Kernels?.For(site.Layer.SpatialAxes) is { } kernels ? Refusal(kernels.Second, reach)
                 : null;
             if (why is not null)
             {
@@ -138,6 +149,8 @@ public sealed class DeepenPass(Selector selector, DeepenOptions options)
             report.Factorisations.Add(new Factorisation(ModelGraph.NameOf(activation!.Node), "idempotent", writer.WriteIdempotent(site, activation)));
         }
     }
+
+    private static string? Refusal(ImmutableArray<int> kernel, ImmutableArray<long> reach) => TapReach.Refusal(kernel.Select(taps => (long)taps), reach);
 
     private void Changed(StepReport report, DeepenSite site, int layers)
     {

@@ -100,6 +100,15 @@ internal sealed class DeepenSite
     public ImmutableArray<long> ChannelShape(long channels) =>
         [channels, .. Enumerable.Repeat(1L, Axes.Out(0).Length - 1 - Layer.OutputAxis)];
 
+    /// <summary>Why its kernel must not have so many taps, those it has not yet around its own; null where it may.</summary>
+    public string? GrowthRefusal(ImmutableArray<int> kernel)
+    {
+        int[] extra = [.. kernel.Zip(Kernel, (after, before) => after - before)];
+        long[] own = [.. Kernel.Select(taps => (long)taps)];
+        return extra.All(taps => taps == 0) || ConvolutionPads.Of(Axes, Layer, own, out _) is not { } pads ? null
+            : TapReach.GrowthRefusal(Axes, Layer, pads, own, [.. extra.Select(taps => taps / 2)], [.. extra.Select(taps => taps - taps / 2)]);
+    }
+
     /// <summary>Tells the new sizes of what moves the constant to the layer, now that the constant has another shape.</summary>
     public void ReportSizes(ImmutableArray<long> shape, Dictionary<string, long[]> sizes)
     {

@@ -18,9 +18,10 @@ internal sealed class LayerFactoring(DeepenOptions options)
 
     /// <summary>The chain that layers with one weight become; null with the reason where there is none.</summary>
     /// <param name="site">One of them.</param>
+    /// <param name="reach">How many taps see something behind one of them at least (<see cref="TapReach.Behind"/>).</param>
     /// <param name="inPlace">Whether their weight may change: all who read it are deepened alike.</param>
     /// <param name="why">The reason.</param>
-    public DeepenChain? Factor(DeepenSite site, bool inPlace, out string why)
+    public DeepenChain? Factor(DeepenSite site, ImmutableArray<long> reach, bool inPlace, out string why)
     {
         (ImmutableArray<int> First, ImmutableArray<int> Second)? kernels = options.Kernels?.For(site.Layer.SpatialAxes);
         int channels = Channels(options, site);
@@ -29,8 +30,8 @@ internal sealed class LayerFactoring(DeepenOptions options)
         {
             DeepenMethod.General or DeepenMethod.Practical => LeastSquares(site, kernels ?? (site.Kernel, site.Kernel), channels, inPlace, out why),
             DeepenMethod.ClosedForm when rotates || options.Order != DeepenOrder.Automatic || channels != site.Outputs =>
-                ClosedForm(site, kernels, channels, inPlace, out why),
-            _ => Identity(site, kernels, inPlace, out why),
+                ClosedForm(site, kernels, reach, channels, inPlace, out why),
+            _ => Identity(site, kernels, reach, inPlace, out why),
         };
     }
 
@@ -38,16 +39,17 @@ internal sealed class LayerFactoring(DeepenOptions options)
     public static int Channels(DeepenOptions options, DeepenSite site) =>
         options.Channels is { } request ? checked((int)((request.Apply((long)site.Outputs * site.Groups) + site.Groups - 1) / site.Groups)) : site.Outputs;
 
-    /// <summary>Taps of a new layer that is the identity.</summary>
-    public static ImmutableArray<int> IdentityKernel(DeepenSite site) =>
-        [.. site.Kernel.Select(_ => site.Outputs == 1 ? DepthwiseKernel : 1)];
+    /// <summary>Taps of a new layer that is the identity, of which so many see something.</summary>
+    public static ImmutableArray<int> IdentityKernel(DeepenSite site, ImmutableArray<long> reach) =>
+        [.. reach.Select(taps => site.Outputs == 1 ? (int)Math.Min(DepthwiseKernel, taps) : 1)];
 
     // The layer, its kernel perhaps with zeros around it, and Dirac layers behind it.
-    private DeepenChain? Identity(DeepenSite site, (ImmutableArray<int> First, ImmutableArray<int> Second)? kernels, bool inPlace, out string why)
+    private DeepenChain? Identity(
+        DeepenSite site, (ImmutableArray<int> First, ImmutableArray<int> Second)? kernels, ImmutableArray<long> reach, bool inPlace, out string why)
     {
-        ImmutableArray<int> first = kernels?.First ?? site.Kernel, second = kernels?.Second ?? IdentityKernel(site);
+        ImmutableArray<int> first = kernels?.First ?? site.Kernel, second = kernels?.Second ?? IdentityKernel(site, reach);
         bool grows = !first.SequenceEqual(site.Kernel);
-        if (!HasRoom(first, site, "first", out why) || (grows && !IsFree(site, inPlace, out why)))
+        if (!HasRoom(first, site, "first", out why) || (grows && !IsFree(site, inPlace, out why)) || !Sees(site, first, second, reach, out why))
             return null;
         LayerWeight? own = grows ? site.Weight!.PadKernel(first) : null;
         return new DeepenChain(
@@ -57,7 +59,8 @@ internal sealed class LayerFactoring(DeepenOptions options)
         };
     }
 
-    private DeepenChain? ClosedForm(DeepenSite site, (ImmutableArray<int> First, ImmutableArray<int> Second)? kernels, int channels, bool inPlace, out string why)
+    private DeepenChain? ClosedForm(
+        DeepenSite site, (ImmutableArray<int> First, ImmutableArray<int> Second)? kernels, ImmutableArray<long> reach, int channels, bool inPlace, out string why)
     {
         if (!IsFree(site, inPlace, out why))
             return null;
@@ -73,7 +76,7 @@ internal sealed class LayerFactoring(DeepenOptions options)
             return null;
         }
 
-        if (!HasRoom(own, site, last ? "first" : "second", out why))
+        if (!HasRoom(own, site, last ? "first" : "second", out why) || !Sees(site, own, other, reach, out why))
             return null;
         // The layer's channels first, and random ones that the rotation mixes in and takes out again: R·Rᵀ·[G; Z] has G in its first rows.
         AxisMap extend = AxisMap.Pick(needed, channels - needed, [.. Enumerable.Range(0, channels)]);
@@ -187,6 +190,13 @@ internal sealed class LayerFactoring(DeepenOptions options)
         why = kernel.Zip(site.Kernel, (own, layer) => own < layer).Any(x => x)
             ? $"its kernel of {string.Join('×', site.Kernel)} does not fit the {half} half's of {string.Join('×', kernel)}; general factors it"
             : "";
+        return why.Length == 0;
+    }
+
+    // Whether all taps see something: those that the layer's own kernel gets, and those of a new layer behind it or in front.
+    private static bool Sees(DeepenSite site, ImmutableArray<int> own, ImmutableArray<int> inserted, ImmutableArray<long> reach, out string why)
+    {
+        why = TapReach.Refusal(inserted.Select(taps => (long)taps), reach) ?? (site.IsConvolution ? site.GrowthRefusal(own) : null) ?? "";
         return why.Length == 0;
     }
 

@@ -6,7 +6,7 @@ namespace OnnxMorph.Morphs.Subnet;
 internal static class CommonModules
 {
     /// <summary>Taps of new depthwise layers: as few as see a neighbour, since one tap would be a factor alone.</summary>
-    private const long DepthwiseKernel = 3;
+    internal const long DepthwiseKernel = 3;
 
     /// <summary>The layer, then new layers that see one position, or their neighbours where a group is one channel.</summary>
     public static Module Sequential(LayerSite site, int length) => Stacked(site, 1, length);
@@ -24,7 +24,7 @@ internal static class CommonModules
     /// </summary>
     public static Module Stacked(LayerSite site, int branches, int length)
     {
-        ImmutableArray<long> added = [site.Form.SpatialAxes > 0 && site.Channels == site.Form.Groups ? DepthwiseKernel : 1];
+        ImmutableArray<long> added = site.Form.SpatialAxes > 0 && site.Channels == site.Form.Groups ? site.Neighbourhood(DepthwiseKernel) : [1];
         var operators = new List<ModuleOperator>();
         var ends = new List<int>();
         for (int branch = 0; branch < branches; branch++)

@@ -36,6 +36,9 @@ internal sealed record LayerSite(NodeAxes Axes, LinearLayer Layer, LayerForm For
     /// <summary>Taps of its weight along each spatial axis, before anything is changed.</summary>
     public ImmutableArray<long> Kernel { get; private init; } = [];
 
+    /// <summary>How many taps of a new layer behind it see something along each spatial axis (<see cref="TapReach.Behind"/>).</summary>
+    public ImmutableArray<long> Reach { get; private init; } = [];
+
     /// <summary>Numbers in its weight, before anything is changed.</summary>
     public long Parameters { get; private init; }
 
@@ -53,7 +56,7 @@ internal sealed record LayerSite(NodeAxes Axes, LinearLayer Layer, LayerForm For
             layer.SpatialAxes > 0 ? LayerKind.Conv : layer.BiasInput >= 0 ? LayerKind.Gemm : LayerKind.MatMul, type, rank, checked((int)layer.Groups)));
         if (site.Channels < 1 || layer.OutputAxis != site.Form.ChannelAxis)
             throw new SubnetRefusedException("it has no channels where new layers would have theirs");
-        return site.FindWeight(analysis);
+        return (site with { Reach = TapReach.Behind(axes, layer) }).FindWeight(analysis);
     }
 
     // The weight seen through Identity and Transpose nodes that serve nobody else.
@@ -92,6 +95,19 @@ internal sealed record LayerSite(NodeAxes Axes, LinearLayer Layer, LayerForm For
             transposes.Add(transpose);
             use = new Use(producer, 0);
         }
+    }
+
+    /// <summary>A kernel of <paramref name="taps"/> along each spatial axis, less those that see padding alone.</summary>
+    public ImmutableArray<long> Neighbourhood(long taps) => [.. Reach.Select(most => Math.Min(taps, most))];
+
+    /// <summary>Makes sure that all taps of a module's layers see something, if not in this place then in the layer's own.</summary>
+    /// <param name="module">The module, with kernels for this place.</param>
+    /// <exception cref="SubnetRefusedException">Some do not.</exception>
+    public void RequireSeeing(Module module)
+    {
+        ImmutableArray<long> most = Kernel.IsEmpty ? Reach : [.. Reach.Zip(Kernel, Math.Max)];
+        if (module.Operators.OfType<ModuleLayer>().Select(layer => TapReach.Refusal(layer.Kernel!.Value, most)).FirstOrDefault(why => why is not null) is { } why)
+            throw new SubnetRefusedException(why);
     }
 
     /// <summary>The layer's own linear map.</summary>

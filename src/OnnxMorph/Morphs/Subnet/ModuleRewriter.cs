@@ -17,6 +17,7 @@ internal class ModuleRewriter : SubnetRewriter
         LinearOperator whole = site.Operator(Graph);
         long inputs = site.Form.Groups * whole.Inputs;
         Module module = Module(site).At(whole.Kernel, inputs, site.Channels);
+        site.RequireSeeing(module);
         IReadOnlyDictionary<int, WeightedLayer> layers = ModuleWeights.Of(module, whole, main: true, site.Form, EvenShares, Seeds.For(Seed, $"module {site.Weight!.Name}"));
         if (site.Axes.Int("transA", 0) != 0 && module.Operators.Where((o, i) => o.Inputs.Contains(0) && layers.GetValueOrDefault(i + 1) is not { Main: true }).Any())
             throw new SubnetRefusedException("it transposes its input, which only a layer like itself can");

@@ -23,7 +23,8 @@ internal sealed class ResidualRewriter : BehindRewriter
     public override Rewrite Prepare(LayerSite site)
     {
         ImmutableArray<long> own = site.Layer.SpatialAxes > 0 ? [.. site.Axes.In(site.Layer.WeightInput).Skip(2).Select(axis => axis.Size)] : [];
-        Module module = (Module ?? CommonModules.Chain(own.IsEmpty ? [1] : Neighbourhood(site), 2)).At(own, site.Channels, site.Channels);
+        Module module = (Module ?? CommonModules.Chain(own.IsEmpty ? [1] : site.Neighbourhood(Kernel), 2)).At(own, site.Channels, site.Channels);
+        site.RequireSeeing(module);
         SortedSet<int> last = module.LastLayers(module.Result), tail = module.Tail(module.Result);
         if (last.Contains(0))
             throw new SubnetRefusedException("the module has a path without layers, which cannot start at 0");
@@ -71,10 +72,6 @@ internal sealed class ResidualRewriter : BehindRewriter
             return [.. builder.Nodes, node];
         };
     }
-
-    // Where there is one position, the others of a larger kernel would see padding alone and never learn.
-    private static ImmutableArray<long> Neighbourhood(LayerSite site) =>
-        [.. Enumerable.Range(2, site.Form.SpatialAxes).Select(axis => site.Axes.HasOnePosition(0, axis) ? 1 : Kernel)];
 
     private bool IsSkip(NodeProto sum, int operand) =>
         Graph.Producer(sum.Input[1 - operand]) is { } other

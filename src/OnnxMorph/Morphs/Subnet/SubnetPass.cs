@@ -173,7 +173,7 @@ public sealed class SubnetPass
         [
             site.Weight.Name, site.Node.Domain, site.Node.OpType, .. site.Transposes.Select(t => $"{t.Attribute}"), $"{site.Form.Type} {site.Layer}",
             .. site.Node.Attribute.OrderBy(a => a.Name, StringComparer.Ordinal).Select(a => $"{a}"),
-            .. site.Pads.Begin.Concat(site.Pads.End).Select(p => $"{p}"),
+            .. site.Pads.Begin.Concat(site.Pads.End).Concat(site.Neighbourhood(CommonModules.DepthwiseKernel)).Select(p => $"{p}"),
         ]);
 
     private void Report(AxisAnalysis analysis, List<(NodeProto Node, long Parameters, IReadOnlyList<NodeProto> Nodes)> written, StepReport report)

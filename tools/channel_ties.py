@@ -62,7 +62,8 @@ class ChannelSpaces:
 
         The first is over what makes the channels, the second over what reads them: the largest over all tensors of
         |a - b| divided by the root mean square of |channel| over the tensor's channels. The third is the Euclidean
-        distance over everything, divided by the root mean square of |channel|. The diagonals are infinite.
+        distance over everything, divided by the root mean square of |channel|. The diagonals are infinite, and so is the
+        second where no layer reads the space: what a norm over channels reads has its readers behind the norm.
         """
         result = {}
         for space, slices in self.slices.items():
@@ -77,6 +78,8 @@ class ChannelSpaces:
                     largest[s.dual] = torch.maximum(largest[s.dual], distance / size)
                 squares += distance.square()
                 total += size ** 2
+            if not any(s.dual for s in slices):
+                largest[True].fill_(float("inf"))
             overall = (squares / (total or 1)).sqrt()
             for matrix in (*largest.values(), overall):
                 matrix.fill_diagonal_(float("inf"))

@@ -3,10 +3,11 @@
 
     tools/export_models.py zoo
     dotnet build -c Release src/OnnxMorph.Cli
+    dotnet build -c Release tools/verify_children
     tools/coverage.py models zoo/* --rows zoo/coverage.jsonl --output docs/coverage.md
 
-A row is one model and one family of morphs (morph_families.py): the command runs, its report becomes a line of JSON in the
-rows file, and the child is deleted. Rows that are there are not made again: a row belongs to the model's bytes, the family's
+A row is one model and one family of morphs (morph_families.py): the command runs, verify_children compares the child as the
+command itself would, both reports become a line of JSON in the rows file, and the child is deleted. Rows that are there are not made again: a row belongs to the model's bytes, the family's
 arguments and the build, whose name is a hash of the command's assemblies. So a sweep can be interrupted and continued, spread
 over nights, and repeated for a new build where --reuse says which rows of older builds will do.
 
@@ -26,6 +27,7 @@ import json
 import os
 import pathlib
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -38,8 +40,9 @@ from morph_families import FAMILIES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COMMAND = ROOT / "src/OnnxMorph.Cli/bin/Release/net10.0/OnnxMorph.Cli.dll"
+VERIFIER = ROOT / "tools/verify_children/bin/Release/net10.0/verify_children.dll"
 TRIAL = ROOT / "models/digits_resnet.onnx"
-VERIFICATION_FAILED, WRONG_USAGE, REFUSED = 1, 2, 4
+WRONG_USAGE, REFUSED = 2, 4
 
 # Layers that are changed where all of them would be too many.
 FEW = 8
@@ -106,6 +109,8 @@ def parse_arguments():
     options = parser.parse_args()
     if not options.command and not COMMAND.exists():
         parser.error(f"{COMMAND} is not built; run 'dotnet build -c Release src/OnnxMorph.Cli', or name a command with --command")
+    if not VERIFIER.exists():
+        parser.error(f"{VERIFIER} is not built; run 'dotnet build -c Release tools/verify_children'")
     return options
 
 
@@ -206,79 +211,135 @@ class Sweep:
     def run(self, cells):
         """Runs the cells in order; ends with those under way when interrupted."""
         signal.signal(signal.SIGTERM, lambda *_: self._stopped.set())
+        models = {}
+        for model, family in cells:
+            models.setdefault(model.path, (model, []))[1].append(family)
         with concurrent.futures.ThreadPoolExecutor(self._options.jobs) as pool:
-            futures = [pool.submit(self._attempt, model, family) for model, family in cells]
+            futures = [pool.submit(self._attempt, model, families) for model, families in models.values()]
             try:
                 for future in concurrent.futures.as_completed(futures):
                     future.result()
             except KeyboardInterrupt:
                 self._stopped.set()
 
-    def _attempt(self, model, family):
+    def _attempt(self, model, families):
+        """Runs the cells of a model, one after the other, so that its part of every verification is run once."""
         weight = min(self._options.jobs, 1 + int((model.parameters or 0) / PARAMETERS_A_JOB))
         with self._turn:
             self._turn.wait_for(lambda: self._free >= weight)
             self._free -= weight
         try:
-            if self._stopped.is_set() or time.monotonic() >= self._end:
-                return
-            row = self._row(model, family)
-            if row is not None:
-                self._rows.add(row)
-                print(f"{model.group}/{model.name} {family.name}: {row['state']} "
-                      f"{row.get('ratio', row.get('message', ''))} ({row['seconds']} s, {row['peak_mb']} MB)", flush=True)
+            with Children(model.path, self._watch) as children:
+                for family in families:
+                    if self._stopped.is_set() or time.monotonic() >= self._end:
+                        return
+                    row = self._row(model, family, children)
+                    if row is not None:
+                        self._rows.add(row)
+                        print(f"{model.group}/{model.name} {family.name}: {row['state']} "
+                              f"{row.get('ratio', row.get('message', ''))} ({row['seconds']} s, {row['peak_mb']} MB)", flush=True)
         finally:
             with self._turn:
                 self._free += weight
                 self._turn.notify_all()
 
-    def _row(self, model, family):
+    def _row(self, model, family, children):
         """Runs one cell; None where it was interrupted."""
         with tempfile.TemporaryDirectory(prefix="onnxmorph-coverage-") as folder:
             child = pathlib.Path(folder) / "child.onnx"
             whole = (model.parameters or 0) <= self._options.whole
             few = {} if whole and not family.picks else self._few_layers(model)
             arguments = family.write(pathlib.Path(folder) / "recipe.yaml", ["*"] if whole else list(few), few)
-            ended = self._execute(["morph", str(model.path), "-o", str(child), *arguments, "--json", "--quiet"], folder)
+            ended = self._execute(["morph", str(model.path), "-o", str(child), *arguments, "--json", "--quiet", "--no-verify"], folder)
             left = [entry.name for entry in pathlib.Path(folder).iterdir() if entry.name not in ("stdout", "stderr", "recipe.yaml")]
-            if ended is None:
+            verified = None
+            if ended.code == 0 and child.exists():
+                verified = children.verify(child)
+                ended = dataclasses.replace(ended, stopped=ended.stopped or verified.stopped, seconds=round(ended.seconds + verified.seconds, 1))
+            if self._stopped.is_set():
                 return None
             row = {"group": model.group, "model": model.name, "digest": model.digest, "family": family.name,
                    "asked": family.text, "build": self._build, "whole": whole,
                    "date": time.strftime("%Y-%m-%d"), "seconds": ended.seconds, "peak_mb": ended.peak >> 20}
-            return {**row, **outcome(ended, child, left)}
+            return {**row, **outcome(ended, verified, left)}
 
     def _few_layers(self, model):
         """Operators by name of a few layers spread over the network, residual streams left out: with one, every block would grow."""
         with tempfile.TemporaryDirectory(prefix="onnxmorph-coverage-") as folder:
             ended = self._execute(["inspect", str(model.path), "--json", "--quiet"], folder)
-        layers = json.loads(ended.output)["layers"]
+        layers = json.loads(ended.output)["layers"] if ended.code == 0 else []
         spaces = [layer["space"] for layer in layers]
         own = {layer["name"]: layer["operator"] for layer in layers if spaces.count(layer["space"]) == 1}
         return dict(list(own.items())[:: max(1, len(own) // FEW)][:FEW]) or {"*": None}
 
     def _execute(self, arguments, folder):
-        """Runs the command within the limits; None where the sweep was stopped meanwhile."""
+        """Runs the command within the limits."""
         folder = pathlib.Path(folder)
-        start, peak, stopped = time.monotonic(), 0, None
         with open(folder / "stdout", "wb") as output, open(folder / "stderr", "wb") as errors:
             process = subprocess.Popen(self._command + arguments, stdout=output, stderr=errors, start_new_session=True)
-            while process.poll() is None:
-                time.sleep(0.1)
-                peak = max(peak, resident(process.pid))
-                if self._stopped.is_set():
-                    stopped = "interrupted"
-                elif time.monotonic() - start > self._options.timeout:
-                    stopped = f"no end within {self._options.timeout:g} s"
-                elif peak > self._options.memory * 1e9:
-                    stopped = f"needs more than {self._options.memory:g} GB of memory"
-                if stopped:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
-        if stopped == "interrupted":
-            return None
-        return Ended(process.returncode, (folder / "stdout").read_text(encoding="utf-8"),
-                     (folder / "stderr").read_text(encoding="utf-8"), stopped, round(time.monotonic() - start, 1), peak)
+            ended = self._watch(process, lambda: process.poll() is not None)
+        return dataclasses.replace(ended, code=process.returncode, output=(folder / "stdout").read_text(encoding="utf-8"),
+                                   errors=(folder / "stderr").read_text(encoding="utf-8"))
+
+    def _watch(self, process, done):
+        """Waits until something is done; kills the process where it goes beyond the limits, or the sweep was stopped."""
+        start, peak, stopped = time.monotonic(), 0, None
+        while not done():
+            time.sleep(0.1)
+            peak = max(peak, resident(process.pid))
+            if self._stopped.is_set():
+                stopped = "interrupted"
+            elif time.monotonic() - start > self._options.timeout:
+                stopped = f"no end within {self._options.timeout:g} s"
+            elif peak > self._options.memory * 1e9:
+                stopped = f"needs more than {self._options.memory:g} GB of memory"
+            if stopped:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                break
+        return Ended(None, "", "", stopped, round(time.monotonic() - start, 1), peak)
+
+
+class Children:
+    """Verifies children of a model by one process of VERIFIER, which runs the model once."""
+
+    def __init__(self, parent, watch):
+        self._parent, self._watch, self._process = parent, watch, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+    def verify(self, child):
+        """Verifies a child; the answer is the output."""
+        if self._process is None:
+            self._errors = tempfile.TemporaryFile()
+            self._process = subprocess.Popen(["dotnet", str(VERIFIER), str(self._parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                             stderr=self._errors, start_new_session=True)
+        self._process.stdin.write(f"{child}\n".encode())
+        self._process.stdin.flush()
+        answer = bytearray()
+
+        def answered():
+            while not answer.endswith(b"\n") and select.select([self._process.stdout], [], [], 0)[0]:
+                block = os.read(self._process.stdout.fileno(), 1 << 16)
+                if not block:
+                    return True
+                answer.extend(block)
+            return answer.endswith(b"\n")
+
+        ended = self._watch(self._process, answered)
+        if not answer.endswith(b"\n"):
+            # It was stopped, or broke down; the next child gets a new one.
+            code = self._process.wait()
+            self._errors.seek(0)
+            message = self._errors.read().decode(errors="replace").strip() or f"verification ended with exit code {code}"
+            self._process, answer = None, json.dumps({"error": message}).encode()
+        return dataclasses.replace(ended, output=answer.decode())
 
 
 @dataclasses.dataclass
@@ -302,18 +363,22 @@ def resident(pid):
     return int(found[1]) << 10 if found else 0
 
 
-def outcome(ended, child, left):
-    """What a run's end says about its cell: the state, and the numbers or the message behind it."""
+def outcome(ended, verified, left):
+    """What the ends of a run and of its verification say about a cell: the state, and the numbers or the message behind it."""
     if ended.stopped:
         return {"state": "stopped", "message": ended.stopped}
     if ended.code != 0 and left:
         return {"state": "failed", "message": f"left {', '.join(left)} behind: {first_sentence(ended.errors)}"}
     if ended.code == REFUSED:
         return {"state": "refused", "message": first_sentence(ended.errors)}
-    report = json.loads(ended.output) if ended.output else {}
-    if ended.code not in (0, VERIFICATION_FAILED) or "verification" not in report:
+    if ended.code != 0:
         return {"state": "failed", "message": f"exit code {ended.code}: {first_sentence(ended.errors)}"}
-    verification, steps = report["verification"], report["steps"]
+    if verified is None:
+        return {"state": "failed", "message": "nothing was written"}
+    report, verification = json.loads(ended.output), json.loads(verified.output)
+    if "error" in verification:
+        return {"state": "failed", "message": first_sentence(verification["error"])}
+    steps = report["steps"]
     if not verification["outputs"]:
         return {"state": "failed", "message": verification["reason"]}
     numbers = {
@@ -326,9 +391,9 @@ def outcome(ended, child, left):
         "left": reasons(pin["reason"] for step in steps for pin in step["refused"]),
         "rounded": sum("rounded to" in note for step in steps for note in step["notes"]),
     }
-    if ended.code == 0 and child.exists() and verification["passed"]:
+    if verification["passed"]:
         return {"state": "verified", **numbers}
-    return {"state": "failed", "message": verification["reason"] or "nothing was written", **numbers}
+    return {"state": "failed", "message": verification["reason"], **numbers}
 
 
 def reasons(texts):

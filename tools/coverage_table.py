@@ -141,7 +141,7 @@ def summary(totals, shown):
     overall = sum(totals.values(), collections.Counter())
     lines.append(line(["all", *(str(overall[state]) for state in states), "", "", "", ""]))
     builds = collections.Counter(row["build"] for rows in shown.values() for row in rows)
-    return ("## Totals\n\n" + "\n".join(lines) + "\n\nParameters of the child over the parent's, and seconds for the whole command, are "
+    return ("## Totals\n\n" + "\n".join(lines) + "\n\nParameters of the child over the parent's, and seconds to morph and to verify, are "
             "medians.\n\nBuilds: " + (", ".join(f"{build} ({count} cells)" for build, count in builds.most_common()) or "none") + ".\n")
 
 

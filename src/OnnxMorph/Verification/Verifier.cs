@@ -12,7 +12,7 @@ namespace OnnxMorph.Verification;
 /// one rounding unit, which makes every operation round afresh. So a child passes exactly when its outputs are such as the
 /// parent itself could have given.
 /// </summary>
-public static class Verifier
+public sealed class Verifier
 {
     /// <summary>Threads of the evaluations that use several; fixed, so that the work is cut the same way on every machine.</summary>
     private const int SeveralThreads = 4;
@@ -20,18 +20,62 @@ public static class Verifier
     /// <summary>A draw on which the margin over the floor exceeds this part of the output's scale cannot show a defect.</summary>
     internal const double BlindFrom = 0.1;
 
+    private readonly string _parentPath;
+    private readonly VerifyOptions _options;
+    private readonly Dictionary<Effort, Evidence> _evidence = [];
+
+    /// <summary>Compares children with one parent, whose part of the work is done once: most of it.</summary>
+    /// <param name="parentPath">The model that defines the function; it must not change meanwhile.</param>
+    /// <param name="options">Samples, seed and strictness.</param>
+    public Verifier(string parentPath, VerifyOptions options) => (_parentPath, _options) = (parentPath, options);
+
     /// <summary>Compares two model files.</summary>
     /// <param name="parentPath">The model that defines the function.</param>
     /// <param name="childPath">The model that should compute it too.</param>
     /// <param name="options">Samples, seed and strictness.</param>
     /// <param name="cancellation">Checked between runs.</param>
+    /// <inheritdoc cref="Compare(string, CancellationToken)" path="/exception"/>
+    public static VerificationReport Compare(string parentPath, string childPath, VerifyOptions options, CancellationToken cancellation = default) =>
+        new Verifier(parentPath, options).Compare(childPath, cancellation);
+
+    /// <summary>Compares a child with the parent.</summary>
+    /// <param name="childPath">The model that should compute what the parent does.</param>
+    /// <param name="cancellation">Checked between runs.</param>
     /// <exception cref="UnreadableModelException">A model does not load.</exception>
     /// <exception cref="UsageException">The samples do not fit, or nothing could be drawn that the parent runs on.</exception>
     /// <exception cref="RefusedException">An input or output is of a kind that cannot be compared by running.</exception>
-    public static VerificationReport Compare(string parentPath, string childPath, VerifyOptions options, CancellationToken cancellation = default)
+    public VerificationReport Compare(string childPath, CancellationToken cancellation = default)
     {
-        Effort effort = Effort.For(parentPath, childPath);
-        var verdicts = new Dictionary<string, Verdict>();
+        Effort effort = Effort.For(_parentPath, childPath);
+        if (!_evidence.TryGetValue(effort, out Evidence? evidence))
+            _evidence.Add(effort, evidence = Observe(_parentPath, effort, _options, cancellation));
+        var verdicts = evidence.Outputs.ToDictionary(output => output.Name, output => new Verdict(output.Name, _options.Margin));
+        string? reason;
+        using (var child = new ModelRunner(childPath, GraphOptimizationLevel.ORT_DISABLE_ALL, 1))
+        {
+            reason = SignatureMismatch(evidence.Inputs, child.Inputs, "input") ?? SignatureMismatch(evidence.Outputs, child.Outputs, "output");
+            for (int i = 0; reason is null && i < evidence.Draws.Accepted.Count; i++)
+            {
+                cancellation.ThrowIfCancellationRequested();
+                reason = Judge(child, evidence.Draws.Accepted[i].Draw, evidence.Yardsticks[i], evidence.Pooled, verdicts);
+            }
+        }
+
+        return Report(_parentPath, childPath, _options, evidence.Draws, verdicts, reason, cancellation);
+    }
+
+    /// <summary>What running the parent shows.</summary>
+    /// <param name="Inputs">Its inputs.</param>
+    /// <param name="Outputs">Its outputs.</param>
+    /// <param name="Draws">What it ran on.</param>
+    /// <param name="Yardsticks">For each of them the outputs, by name, and how far equivalent evaluations lie apart.</param>
+    /// <param name="Pooled">Each output's relative noise over all of them.</param>
+    private sealed record Evidence(
+        IReadOnlyList<ValueInfo> Inputs, IReadOnlyList<ValueInfo> Outputs, DrawSet Draws,
+        List<Dictionary<string, Yardstick>> Yardsticks, Dictionary<string, double> Pooled);
+
+    private static Evidence Observe(string parentPath, Effort effort, VerifyOptions options, CancellationToken cancellation)
+    {
         DrawSet draws;
         IReadOnlyList<ValueInfo> inputs, outputs;
         List<Dictionary<string, Yardstick>> yardsticks;
@@ -49,22 +93,7 @@ public static class Verifier
 
         ObservePerturbedWeights(parentPath, draws, yardsticks, effort, HasFloatInput(inputs), options, cancellation);
         ObserveOptimized(parentPath, draws, yardsticks, effort, cancellation);
-        Dictionary<string, double> pooled = Pool(yardsticks);
-
-        foreach (ValueInfo output in outputs)
-            verdicts.Add(output.Name, new Verdict(output.Name, options.Margin));
-        string? reason;
-        using (var child = new ModelRunner(childPath, GraphOptimizationLevel.ORT_DISABLE_ALL, 1))
-        {
-            reason = SignatureMismatch(inputs, child.Inputs, "input") ?? SignatureMismatch(outputs, child.Outputs, "output");
-            for (int i = 0; reason is null && i < draws.Accepted.Count; i++)
-            {
-                cancellation.ThrowIfCancellationRequested();
-                reason = Judge(child, draws.Accepted[i].Draw, yardsticks[i], pooled, verdicts);
-            }
-        }
-
-        return Report(parentPath, childPath, options, draws, verdicts, reason, cancellation);
+        return new Evidence(inputs, outputs, draws, yardsticks, Pool(yardsticks));
     }
 
     private static bool HasFloatInput(IEnumerable<ValueInfo> inputs) => inputs.Any(input => input.Type.IsScalable());
@@ -269,13 +298,11 @@ public static class Verifier
             reason = failed.Reason + (divergence is null ? "" : $" The first value that differs is '{divergence}'.");
         }
 
-        foreach (Verdict verdict in verdicts.Values)
-            draws.Notes.AddRange(verdict.Notes);
         return new VerificationReport(
             passed, exactness, passed ? null : reason, options.Margin,
             // Where the comparison itself broke off, numbers of the draws before would read like a verdict.
             comparable ? [.. verdicts.Values.Select(v => v.ToReport(options.Accept, v.Exactness > options.Accept ? divergence : null))] : [],
-            [.. draws.Accepted.Select(d => d.Draw.ToReport())], draws.Skipped, draws.Notes);
+            [.. draws.Accepted.Select(d => d.Draw.ToReport())], draws.Skipped, [.. draws.Notes, .. verdicts.Values.SelectMany(v => v.Notes)]);
     }
 
     internal static int HashSeed(ulong seed, int draw, int evaluation)

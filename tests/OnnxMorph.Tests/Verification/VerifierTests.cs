@@ -227,6 +227,19 @@ public sealed class VerifierTests : IDisposable
     }
 
     [Fact]
+    public void ChildrenThatShareAParentGetTheReportsOfTheirOwn()
+    {
+        TestGraph parent = Embedding();
+        string path = Write(parent);
+        // The failure in between leaves nothing behind.
+        string[] children = [Write(FactoredEmbedding(parent)), Write(parent.WithNumber("table", 49 * 4 + 1, v => v + 0.01f)), path];
+        var options = new VerifyOptions { Probe = new TestProbe(_graphs) };
+        var verifier = new Verifier(path, options);
+        Assert.Equal([true, false, true], children.Select(child => verifier.Compare(child, Stop).Passed));
+        Assert.All(children, child => Assert.Equal(Verifier.Compare(path, child, options, Stop).ToJson(), verifier.Compare(child, Stop).ToJson()));
+    }
+
+    [Fact]
     public void IntegerOutputsMustBeEqualButForTheParentsOwnTies()
     {
         TestGraph parent = ArgMax(Random(4, 40));

@@ -79,9 +79,12 @@ SAME_LOSS = 1e-5  # relative: rounding in float32
 SAME_OUTPUT = 1e-5  # relative to the largest output
 EQUAL = 1e-7  # relative distance of channels that count as equal: rounding does not part tied ones, as the control shows
 NOISE = 1e-7  # a gradient this small beside the run's largest is rounding: those of a key's bias cancel to some 1e-9
+# By what they are called: how a network is trained that has `size` times as many parameters as the parent. Adam moves every
+# parameter by about its rate, so that the same rate throws a larger network further: by Tensor Programs V (Yang et al. 2022)
+# the rate of hidden weights goes as 1 / width, which is as 1 / √parameters.
 OPTIMISERS = {
-    "sgd": ("SGD, rate 0.001, momentum 0.9", lambda parameters: torch.optim.SGD(parameters, 0.001, momentum=0.9)),
-    "adam": ("Adam, rate 0.0003", lambda parameters: torch.optim.Adam(parameters, 0.0003)),
+    "sgd": ("SGD, rate 0.001, momentum 0.9", lambda parameters, size: torch.optim.SGD(parameters, 0.001, momentum=0.9)),
+    "adam": ("Adam, rate 0.0003 · √(parameters of the parent / parameters)", lambda parameters, size: torch.optim.Adam(parameters, 0.0003 / size ** 0.5)),
 }
 
 
@@ -182,7 +185,7 @@ class Gradients:
 
 
 def train(network, data, make_optimiser, batch_statistics):
-    """Trains in place. Batch norms normalise by the batch and move their running statistics where `batch_statistics`."""
+    """Trains in place with the optimiser that `make_optimiser` makes for parameters. Batch norms normalise by the batch and move their running statistics where `batch_statistics`."""
     def step(optimiser, images, labels):
         network.batch_statistics = batch_statistics
         optimiser.zero_grad(set_to_none=True)
@@ -359,12 +362,12 @@ class Bench:
         self._arguments, self._data, self._folder = arguments, data, folder
         self._parents, self._layers = {}, {}
 
-    def _train(self, network, optimiser):
-        return train(network, self._data, OPTIMISERS[optimiser][1], not self._arguments.frozen_statistics)
+    def _train(self, network, optimiser, size):
+        return train(network, self._data, lambda parameters: OPTIMISERS[optimiser][1](parameters, size), not self._arguments.frozen_statistics)
 
     def _parent(self, model, optimiser):
         if (model, optimiser) not in self._parents:
-            self._parents[model, optimiser] = self._train(load_checked(model, self._folder), optimiser)
+            self._parents[model, optimiser] = self._train(load_checked(model, self._folder), optimiser, size=1)
         return self._parents[model, optimiser]
 
     def _single_layers(self, model):
@@ -391,7 +394,7 @@ class Bench:
     def _result(self, model, name, report, network, spaces, optimiser):
         parent = self._parent(model, optimiser)
         start = spaces.distances(network.tensors)
-        run = self._train(network, optimiser)
+        run = self._train(network, optimiser, report["parametersAfter"] / report["parametersBefore"])
         end = spaces.distances(run.after)
         equal = equal_pairs(end, 0)
         awake = {space: ~spaces.asleep(space, run.idle) for space in equal}

@@ -7,29 +7,38 @@ namespace OnnxMorph.Morphs;
 /// Which taps of a kernel see anything but padding. On small maps the outer ones of a large kernel do not, whatever the input: they
 /// would have no gradient for ever.
 /// </summary>
-internal static class TapReach
+/// <param name="InFront">
+/// How many taps, along each spatial axis, a convolution in front of a layer that keeps the size may have so that all of them see
+/// something; <see cref="long.MaxValue"/> where callers choose the size.
+/// </param>
+/// <param name="Behind">The same for one behind it.</param>
+internal sealed record TapReach(ImmutableArray<long> InFront, ImmutableArray<long> Behind)
 {
     private const string Unseen = "would see nothing but padding and never learn";
 
-    /// <summary>
-    /// How many taps, along each spatial axis of a layer's result, a convolution that keeps its size may have so that all of them
-    /// see something; <see cref="long.MaxValue"/> where callers choose the size.
-    /// </summary>
-    public static ImmutableArray<long> Behind(NodeAxes axes, LinearLayer layer)
+    /// <summary>Around a layer, for new ones with its dilations.</summary>
+    public static TapReach Of(NodeAxes axes, LinearLayer layer)
     {
         long[]? dilations = axes.IntList("dilations");
-        return [.. Enumerable.Range(0, layer.SpatialAxes).Select(axis => axes.IsSymbolic(0, axis + 2)
-            ? long.MaxValue : 2 * ((axes.OutputDims(0)![axis + 2] - 1) / (dilations?[axis] ?? 1)) + 1)];
+        IEnumerable<int> spatial = Enumerable.Range(0, layer.SpatialAxes);
+        return new TapReach(
+            [.. spatial.Select(axis => axes.IsSymbolicInput(0, axis + 2) ? long.MaxValue : Taps(axes.In(0, axis + 2).Size, axis))],
+            [.. spatial.Select(axis => axes.IsSymbolic(0, axis + 2) ? long.MaxValue : Taps(axes.OutputDims(0)![axis + 2], axis))]);
+
+        long Taps(long positions, int axis) => 2 * ((positions - 1) / (dilations?[axis] ?? 1)) + 1;
     }
 
-    /// <summary>Why a new convolution behind a layer must not have so large a kernel; null where it may.</summary>
+    /// <summary>Around either of two layers that share what is new: a tap that sees something for one of them learns.</summary>
+    public TapReach Or(TapReach other) => new([.. InFront.Zip(other.InFront, Math.Max)], [.. Behind.Zip(other.Behind, Math.Max)]);
+
+    /// <summary>Why a new convolution must not have so large a kernel; null where it may.</summary>
     /// <param name="kernel">Its taps along each spatial axis.</param>
-    /// <param name="reach">How many see something, of <see cref="Behind"/>.</param>
+    /// <param name="reach">How many see something.</param>
     public static string? Refusal(IEnumerable<long> kernel, ImmutableArray<long> reach)
     {
         long[] taps = [.. kernel];
         int axis = Enumerable.Range(0, taps.Length).FirstOrDefault(a => taps[a] > reach[a], -1);
-        return axis < 0 ? null : $"its result has so few positions along axis {axis + 2} that outer taps of a kernel of {string.Join('×', taps)} {Unseen}; at most {reach[axis]} there {(reach[axis] == 1 ? "does" : "do")}";
+        return axis < 0 ? null : $"there are so few positions along axis {axis + 2} that outer taps of a kernel of {string.Join('×', taps)} {Unseen}; at most {reach[axis]} there {(reach[axis] == 1 ? "does" : "do")}";
     }
 
     /// <summary>Why a layer's own kernel must not grow by so many taps; null where it may.</summary>

@@ -45,6 +45,16 @@ public class TapReachTests
     public void TheLayersOwnKernelMustSeeTheMapToo() =>
         Check.Refused(Check.Morph(Row(), Deepen(new() { Kernels = KernelPair.Parse("3,1") })), "a", "along axis 2 its input has 1 position");
 
+    /// <summary>In front of a layer the map may be larger than behind it, or smaller.</summary>
+    [Fact]
+    public void WhatComesFirstSeesTheInput()
+    {
+        Net down = Fixed(3, 5, (net, x) => net.Relu(net.Conv(x, 4, 4, 3, name: "a", attributes: new { strides = new[] { 1, 2 } })));
+        var first = new DeepenOptions { Order = DeepenOrder.First, Kernels = KernelPair.Parse("3,3") };
+        Assert.Equal("3x3 3x3", Kernels(Check.Morph(down, Deepen(first))));
+        Check.Refused(Check.Morph(down, Deepen(first with { Order = DeepenOrder.Last })), "a", "never learn");
+    }
+
     /// <summary>Least squares lets the second half see what the first makes of the padding.</summary>
     [Fact]
     public void HalvesThatLookBeyondTheMapSeeTheOther() =>

@@ -13,8 +13,8 @@ namespace OnnxMorph.Morphs;
 /// <param name="editor">Takes the edits.</param>
 /// <param name="options">What is asked for.</param>
 /// <param name="norms">Gets the new batch norms.</param>
-/// <param name="reach">How many taps see something behind one of the layers at least (<see cref="TapReach.Behind"/>).</param>
-internal sealed class ChainWriter(ModelGraph graph, GraphEditor editor, DeepenOptions options, List<InsertedNorm> norms, ImmutableArray<long> reach)
+/// <param name="reach">How many taps of new layers see something for one of the layers at least.</param>
+internal sealed class ChainWriter(ModelGraph graph, GraphEditor editor, DeepenOptions options, List<InsertedNorm> norms, TapReach reach)
 {
     private readonly Dictionary<string, string> _weights = [];
 
@@ -112,7 +112,7 @@ internal sealed class ChainWriter(ModelGraph graph, GraphEditor editor, DeepenOp
     }
 
     // As large as the layer's own, less the taps that would see padding alone on a smaller map.
-    private ImmutableArray<int> Seeing(DeepenSite site) => [.. site.Kernel.Zip(reach, (taps, most) => (int)Math.Min(taps, most))];
+    private ImmutableArray<int> Seeing(DeepenSite site) => [.. site.Kernel.Zip(reach.Behind, (taps, most) => (int)Math.Min(taps, most))];
 
     /// <summary>Puts identity layers behind the activation that follows a layer, and the activation once more behind each: φ(φ(x)) = φ(x).</summary>
     public List<string> WriteIdempotent(DeepenSite site, NetworkActivation activation)

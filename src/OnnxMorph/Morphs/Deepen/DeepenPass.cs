@@ -33,8 +33,7 @@ public sealed class DeepenPass(Selector selector, DeepenOptions options)
         foreach (var shared in sites.GroupBy(s => (s.SharingKey, MirrorFactor(analysis.Graph, s))))
         {
             // New layers that several share have taps for all of them.
-            ImmutableArray<long> reach = [.. shared.Select(site => TapReach.Behind(site.Axes, site.Layer))
-                .Aggregate((one, other) => [.. one.Zip(other, Math.Max)])];
+            TapReach reach = shared.Select(site => TapReach.Of(site.Axes, site.Layer)).Aggregate((one, other) => one.Or(other));
             var writer = new ChainWriter(analysis.Graph, editor, options, norms, reach);
             if (options.Method == DeepenMethod.ZeroResidual)
                 AddResiduals(shared, reach, writer, report);
@@ -78,7 +77,7 @@ public sealed class DeepenPass(Selector selector, DeepenOptions options)
     private double? MirrorFactor(ModelGraph graph, DeepenSite site) => options.Activation == DeepenActivation.Mirror
         ? (NetworkActivation.Behind(graph, site.Axes.Node.Output[0]) ?? NetworkActivation.Relu).MirrorFactor : null;
 
-    private void Factor(AxisAnalysis analysis, GraphEditor editor, List<DeepenSite> shared, ImmutableArray<long> reach, ChainWriter writer, StepReport report)
+    private void Factor(AxisAnalysis analysis, GraphEditor editor, List<DeepenSite> shared, TapReach reach, ChainWriter writer, StepReport report)
     {
         DeepenSite first = shared[0];
         // A weight can change when all who read it are deepened in the same way; the new layers are then shared as well.
@@ -112,7 +111,7 @@ public sealed class DeepenPass(Selector selector, DeepenOptions options)
         }
     }
 
-    private void AddResiduals(IEnumerable<DeepenSite> shared, ImmutableArray<long> reach, ChainWriter writer, StepReport report)
+    private void AddResiduals(IEnumerable<DeepenSite> shared, TapReach reach, ChainWriter writer, StepReport report)
     {
         foreach (DeepenSite site in shared)
         {
@@ -127,7 +126,7 @@ public sealed class DeepenPass(Selector selector, DeepenOptions options)
         }
     }
 
-    private void AddBehindActivations(AxisAnalysis analysis, IEnumerable<DeepenSite> shared, ImmutableArray<long> reach, ChainWriter writer, StepReport report)
+    private void AddBehindActivations(AxisAnalysis analysis, IEnumerable<DeepenSite> shared, TapReach reach, ChainWriter writer, StepReport report)
     {
         foreach (DeepenSite site in shared)
         {
@@ -150,7 +149,7 @@ public sealed class DeepenPass(Selector selector, DeepenOptions options)
         }
     }
 
-    private static string? Refusal(ImmutableArray<int> kernel, ImmutableArray<long> reach) => TapReach.Refusal(kernel.Select(taps => (long)taps), reach);
+    private static string? Refusal(ImmutableArray<int> kernel, TapReach reach) => TapReach.Refusal(kernel.Select(taps => (long)taps), reach.Behind);
 
     private void Changed(StepReport report, DeepenSite site, int layers)
     {

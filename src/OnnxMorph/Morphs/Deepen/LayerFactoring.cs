@@ -18,10 +18,10 @@ internal sealed class LayerFactoring(DeepenOptions options)
 
     /// <summary>The chain that layers with one weight become; null with the reason where there is none.</summary>
     /// <param name="site">One of them.</param>
-    /// <param name="reach">How many taps see something behind one of them at least (<see cref="TapReach.Behind"/>).</param>
+    /// <param name="reach">How many taps of new layers see something for one of them at least.</param>
     /// <param name="inPlace">Whether their weight may change: all who read it are deepened alike.</param>
     /// <param name="why">The reason.</param>
-    public DeepenChain? Factor(DeepenSite site, ImmutableArray<long> reach, bool inPlace, out string why)
+    public DeepenChain? Factor(DeepenSite site, TapReach reach, bool inPlace, out string why)
     {
         (ImmutableArray<int> First, ImmutableArray<int> Second)? kernels = options.Kernels?.For(site.Layer.SpatialAxes);
         int channels = Channels(options, site);
@@ -40,16 +40,16 @@ internal sealed class LayerFactoring(DeepenOptions options)
         options.Channels is { } request ? checked((int)((request.Apply((long)site.Outputs * site.Groups) + site.Groups - 1) / site.Groups)) : site.Outputs;
 
     /// <summary>Taps of a new layer that is the identity, of which so many see something.</summary>
-    public static ImmutableArray<int> IdentityKernel(DeepenSite site, ImmutableArray<long> reach) =>
-        [.. reach.Select(taps => site.Outputs == 1 ? (int)Math.Min(DepthwiseKernel, taps) : 1)];
+    public static ImmutableArray<int> IdentityKernel(DeepenSite site, TapReach reach) =>
+        [.. reach.Behind.Select(taps => site.Outputs == 1 ? (int)Math.Min(DepthwiseKernel, taps) : 1)];
 
     // The layer, its kernel perhaps with zeros around it, and Dirac layers behind it.
     private DeepenChain? Identity(
-        DeepenSite site, (ImmutableArray<int> First, ImmutableArray<int> Second)? kernels, ImmutableArray<long> reach, bool inPlace, out string why)
+        DeepenSite site, (ImmutableArray<int> First, ImmutableArray<int> Second)? kernels, TapReach reach, bool inPlace, out string why)
     {
         ImmutableArray<int> first = kernels?.First ?? site.Kernel, second = kernels?.Second ?? IdentityKernel(site, reach);
         bool grows = !first.SequenceEqual(site.Kernel);
-        if (!HasRoom(first, site, "first", out why) || (grows && !IsFree(site, inPlace, out why)) || !Sees(site, first, second, reach, out why))
+        if (!HasRoom(first, site, "first", out why) || (grows && !IsFree(site, inPlace, out why)) || !Sees(site, first, second, reach.Behind, out why))
             return null;
         LayerWeight? own = grows ? site.Weight!.PadKernel(first) : null;
         return new DeepenChain(
@@ -60,7 +60,7 @@ internal sealed class LayerFactoring(DeepenOptions options)
     }
 
     private DeepenChain? ClosedForm(
-        DeepenSite site, (ImmutableArray<int> First, ImmutableArray<int> Second)? kernels, ImmutableArray<long> reach, int channels, bool inPlace, out string why)
+        DeepenSite site, (ImmutableArray<int> First, ImmutableArray<int> Second)? kernels, TapReach reach, int channels, bool inPlace, out string why)
     {
         if (!IsFree(site, inPlace, out why))
             return null;
@@ -76,7 +76,7 @@ internal sealed class LayerFactoring(DeepenOptions options)
             return null;
         }
 
-        if (!HasRoom(own, site, last ? "first" : "second", out why) || !Sees(site, own, other, reach, out why))
+        if (!HasRoom(own, site, last ? "first" : "second", out why) || !Sees(site, own, other, last ? reach.Behind : reach.InFront, out why))
             return null;
         // The layer's channels first, and random ones that the rotation mixes in and takes out again: R·Rᵀ·[G; Z] has G in its first rows.
         AxisMap extend = AxisMap.Pick(needed, channels - needed, [.. Enumerable.Range(0, channels)]);

@@ -56,7 +56,7 @@ internal sealed record LayerSite(NodeAxes Axes, LinearLayer Layer, LayerForm For
             layer.SpatialAxes > 0 ? LayerKind.Conv : layer.BiasInput >= 0 ? LayerKind.Gemm : LayerKind.MatMul, type, rank, checked((int)layer.Groups)));
         if (site.Channels < 1 || layer.OutputAxis != site.Form.ChannelAxis)
             throw new SubnetRefusedException("it has no channels where new layers would have theirs");
-        return (site with { Reach = TapReach.Behind(axes, layer) }).FindWeight(analysis);
+        return (site with { Reach = TapReach.Of(axes, layer).Behind }).FindWeight(analysis);
     }
 
     // The weight seen through Identity and Transpose nodes that serve nobody else.

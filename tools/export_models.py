@@ -5,6 +5,7 @@
   sequences                                        recurrent networks, encoders and decoders (sequence_networks.py)
   structures                                       small networks, some of unusual structure (small_networks.py, small_graphs.py)
   fused                                            fused operators of ONNX and of ONNX Runtime (fused_graphs.py)
+  torchlib                                         operators as PyTorch's newer exporter translates them (torchlib_graphs.py)
   precision                                        quantised and 16- and 64-bit models (precision_graphs.py)
 
 Beside every NAME.onnx stands NAME.samples.npz: inputs under their names and, for traced networks, torch's own outputs.
@@ -34,6 +35,7 @@ import precision_graphs
 import sequence_networks
 import small_graphs
 import small_networks
+import torchlib_graphs
 import torchvision_networks
 
 
@@ -50,6 +52,7 @@ GROUPS = {
     "sequences": by_name(*sequence_networks.NETWORKS),
     "structures": by_name(*small_networks.NETWORKS, *small_graphs.GRAPHS, *torchvision_networks.SMALL),
     "fused": by_name(*fused_graphs.GRAPHS),
+    "torchlib": by_name(*torchlib_graphs.GRAPHS),
     "precision": by_name(*precision_graphs.GRAPHS),
 }
 

@@ -113,9 +113,10 @@ public sealed class ShapeLineage(ModelGraph graph, ShapeTable shapes)
                 break;
         }
 
-        // Which elements a range that depends on sizes takes depends on them too.
-        ElementLineage all = ElementLineage.Union(node.Input.Where(i => i.Length > 0).SelectMany(input => this[input]));
-        return [.. Enumerable.Repeat(all, count)];
+        // Which integers a range that depends on sizes takes depends on them too. Floats are what they are, however they are spread out.
+        IEnumerable<string> all = shapes.Type(node.Output[0]).IsScalable() ? inputs : node.Input;
+        ElementLineage union = ElementLineage.Union(all.Where(i => i.Length > 0).SelectMany(input => this[input]));
+        return [.. Enumerable.Repeat(union, count)];
     }
 
     private ElementLineage[] NoneFor(string value)

@@ -230,6 +230,20 @@ public class LinearTests
         Layer.Grow(net, new Layer("a", 6, How.Never, Because: "computes with this size"));
     }
 
+    /// <summary>Positions are computed with, and what they were added to is spread out by sizes: those are no numbers.</summary>
+    [Fact]
+    public void SizesThatOnlySpreadNumbersOutAreNotComputedWith()
+    {
+        var net = new Net(ElementType.Float64, 18) { Runs = { new() { ["N"] = 2 }, new() { ["N"] = 5 } } };
+        string x = net.Linear(net.Input("x", "N", 3), 3, 6, "a");
+        string positions = net.Op("Range", [net.Int(0), net.Op("Squeeze", [net.Op("Shape", [x], new { start = 0, end = 1 })]), net.Int(1)]);
+        x = net.Add(x, net.Op("Unsqueeze", [net.Op("Cast", [positions], new { to = (int)ElementType.Float64 }), net.Ints(1)]));
+        string size = net.Op("Shape", [x], new { start = 1, end = 2 }), shape = net.Op("Concat", [net.Ints(2, -1), size], new { axis = 0 });
+        string y = net.Op("Expand", [net.Op("Unsqueeze", [x, net.Ints(0)]), net.Op("Concat", [net.Ints(2, 1), size], new { axis = 0 })]);
+        net.Output(net.Linear(net.Relu(net.Op("Reshape", [y, shape])), 6, 2, "b"));
+        Check.Grown(Check.Morph(net, Check.Widen("a", "x1.5")), "a", 9);
+    }
+
     [Fact]
     public void GatedUnitsAndSqueezeExcite()
     {

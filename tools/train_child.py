@@ -84,7 +84,7 @@ NOISE = 1e-7  # a gradient this small beside the run's largest is rounding: thos
 # the rate of hidden weights goes as 1 / width, which is as 1 / √parameters.
 OPTIMISERS = {
     "sgd": ("SGD, rate 0.001, momentum 0.9", lambda parameters, size: torch.optim.SGD(parameters, 0.001, momentum=0.9)),
-    "adam": ("Adam, rate 0.0003 · √(parameters of the parent / parameters)", lambda parameters, size: torch.optim.Adam(parameters, 0.0003 / size ** 0.5)),
+    "adam": ("Adam, rate 0.0001 · √(parameters of the parent / parameters)", lambda parameters, size: torch.optim.Adam(parameters, 0.0001 / size ** 0.5)),
 }
 
 

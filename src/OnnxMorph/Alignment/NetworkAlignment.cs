@@ -1,41 +1,66 @@
 namespace OnnxMorph.Alignment;
 
+/// <summary>An item of a target and what it gets.</summary>
+/// <param name="Target">The target's block, or its layer where it is in none.</param>
+/// <param name="Source">The source's item; null where it gets none.</param>
+/// <param name="Score">How well they fit: the sum over the layers that do.</param>
+public sealed record AlignedItem(string Target, string? Source, double Score);
+
 /// <summary>Where each layer of a target gets its weights from.</summary>
 /// <param name="Score">The sum that dynamic programming found, S(source → target).</param>
+/// <param name="Items">The target's items in execution order.</param>
 /// <param name="Sources">For each layer of the target, by name, the source's; layers that get nothing are left out.</param>
-public sealed record NetworkAlignment(double Score, IReadOnlyDictionary<string, AlignedLayer> Sources)
+public sealed record NetworkAlignment(double Score, IReadOnlyList<AlignedItem> Items, IReadOnlyDictionary<string, AlignedLayer> Sources)
 {
     /// <summary>Aligns a source with a target: blocks with blocks and layers with layers, and inside blocks layers again.</summary>
+    /// <param name="source">Where weights come from.</param>
+    /// <param name="target">Where they go.</param>
+    /// <param name="rule">Which runs of targets one source may feed.</param>
     public static NetworkAlignment Of(NetworkOutline source, NetworkOutline target, RunRule rule = RunRule.Blocks)
     {
-        // Networks repeat their blocks: most pairs have been scored before.
-        var known = new Dictionary<(string, string), SequenceAlignment>();
-        SequenceAlignment items = SequenceAlignment.Best(target.Items.Length, source.Items.Length, (i, j) => Inside(i, j).Score,
-            (i, j) => rule == RunRule.Any || (target.Items[i].IsBlock && Inside(i, j).Score > 0));
+        var table = new ItemScores(source, target, rule);
+        SequenceAlignment best = SequenceAlignment.Best(target.Items.Length, source.Items.Length, (i, j) => table[i, j].Score,
+            (i, j) => rule == RunRule.Any || (target.Items[i].IsBlock && table[i, j].Score > 0));
+        var items = new List<AlignedItem>();
         var sources = new Dictionary<string, AlignedLayer>();
-        for (int i = 0; i < items.Sources.Count; i++)
+        for (int i = 0; i < target.Items.Length; i++)
         {
-            if (items.Sources[i] < 0)
-                continue;
-            SequenceAlignment layers = Inside(i, items.Sources[i]);
-            for (int k = 0; k < layers.Sources.Count; k++)
-                if (layers.Sources[k] is >= 0 and var from && target.Items[i].Layers[k].Score(source.Items[items.Sources[i]].Layers[from]) > 0)
-                    sources[target.Items[i].Layers[k].Name] = source.Items[items.Sources[i]].Layers[from];
-        }
-
-        return new NetworkAlignment(items.Score, sources);
-
-        SequenceAlignment Inside(int i, int j)
-        {
-            (NetworkItem to, NetworkItem from) = (target.Items[i], source.Items[j]);
-            if (!known.TryGetValue((to.Key, from.Key), out SequenceAlignment? found))
+            NetworkItem to = target.Items[i];
+            if (best.Sources[i] is not (>= 0 and var j) || table[i, j].Score == 0)
             {
-                known[(to.Key, from.Key)] = found = to.IsBlock != from.IsBlock
-                    ? new SequenceAlignment(0, [.. Enumerable.Repeat(-1, to.Layers.Length)])
-                    : SequenceAlignment.Best(to.Layers.Length, from.Layers.Length, (a, b) => to.Layers[a].Score(from.Layers[b]), (_, _) => rule == RunRule.Any);
+                items.Add(new AlignedItem(to.Name, null, 0));
+                continue;
             }
 
-            return found;
+            SequenceAlignment layers = table[i, j];
+            items.Add(new AlignedItem(to.Name, source.Items[j].Name, layers.Score));
+            for (int k = 0; k < to.Layers.Length; k++)
+                if (layers.Sources[k] is >= 0 and var from && to.Layers[k].Score(source.Items[j].Layers[from]) > 0)
+                    sources[to.Layers[k].Name] = source.Items[j].Layers[from];
+        }
+
+        return new NetworkAlignment(best.Score, items, sources);
+    }
+
+    // The inner alignment of two items. Networks repeat their blocks: most pairs have been aligned before.
+    private sealed class ItemScores(NetworkOutline source, NetworkOutline target, RunRule rule)
+    {
+        private readonly Dictionary<(string, string), SequenceAlignment> _known = [];
+
+        public SequenceAlignment this[int i, int j]
+        {
+            get
+            {
+                (NetworkItem to, NetworkItem from) = (target.Items[i], source.Items[j]);
+                if (!_known.TryGetValue((to.Key, from.Key), out SequenceAlignment? found))
+                {
+                    _known[(to.Key, from.Key)] = found = to.IsBlock != from.IsBlock
+                        ? new SequenceAlignment(0, [.. Enumerable.Repeat(-1, to.Layers.Length)])
+                        : SequenceAlignment.Best(to.Layers.Length, from.Layers.Length, (a, b) => to.Layers[a].Score(from.Layers[b]), (_, _) => rule == RunRule.Any);
+                }
+
+                return found;
+            }
         }
     }
 }

@@ -14,6 +14,9 @@ namespace OnnxMorph.Alignment;
 /// <param name="Layers">Its layers in execution order; one where it is no block.</param>
 public sealed record NetworkItem(string Path, bool IsBlock, ImmutableArray<AlignedLayer> Layers)
 {
+    /// <summary>What users know it by: the path of a block, the name of a layer.</summary>
+    public string Name => IsBlock ? Path : Layers[0].Name;
+
     /// <summary>The same for items that score alike against everything.</summary>
     internal string Key { get; } = $"{IsBlock} {string.Join(' ', Layers.Select(l => $"{l.Kind}{string.Join('x', l.Shape)}"))}";
 }

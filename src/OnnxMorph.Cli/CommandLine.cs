@@ -68,6 +68,7 @@ internal static class CommandLine
         var root = new RootCommand("Changes the architecture of a trained ONNX model while keeping its function, and proves it.")
         {
             InspectCommand.Create(),
+            SimilarityCommand.Create(),
             MorphCommand.Create(),
             VerifyCommand.Create(),
             DevicesCommand.Create(),

@@ -46,6 +46,12 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
               onnxmorph morph model.onnx -o child.onnx --deepen '*' --inputs samples.npz --certificate child.json
                   A new layer behind every layer; verified on your samples; the relations between the two models kept.
             """,
+        ["similarity"] = """
+            Examples:
+              onnxmorph similarity source.onnx target.onnx
+                  Which block of the target would get its weights from which of the source, and how alike the two are.
+              onnxmorph similarity source.onnx target.onnx --json | jq .similarity
+            """,
         ["verify"] = """
             Examples:
               onnxmorph verify parent.onnx child.onnx

@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using OnnxMorph.Alignment;
 using OnnxMorph.Graph;
 using OnnxMorph.Morphs;
 using OnnxMorph.Verification;
@@ -27,6 +28,9 @@ internal sealed record MorphJson(
 /// <summary>A device as <c>devices --json</c> prints it.</summary>
 internal sealed record DeviceJson(string Device, string Name, long MemoryBytes, bool Chosen);
 
+/// <summary>What <c>similarity --json</c> prints.</summary>
+internal sealed record SimilarityJson(double Similarity, double Forward, double Backward, IReadOnlyList<AlignedItem> Items, string? Warning);
+
 /// <summary>What every command prints with <c>--json</c> when it fails without a report of its own.</summary>
 internal sealed record ErrorJson(string Error, int ExitCode);
 
@@ -39,5 +43,6 @@ internal sealed record ErrorJson(string Error, int ExitCode);
 [JsonSerializable(typeof(ModelInspection))]
 [JsonSerializable(typeof(MorphJson))]
 [JsonSerializable(typeof(DeviceJson[]))]
+[JsonSerializable(typeof(SimilarityJson))]
 [JsonSerializable(typeof(ErrorJson))]
 internal sealed partial class CliJson : JsonSerializerContext;

@@ -44,6 +44,29 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Similarity_aligns_blocks_and_warns()
+    {
+        await Command.Succeed("morph", s_resnet, "-o", _files["deeper.onnx"], "--deepen", "blocks:stage2/block2=2", "--no-verify");
+        Command run = await Command.Succeed("similarity", s_resnet, _files["deeper.onnx"], "--json");
+        JsonElement document = run.Document();
+        Assert.Equal(["similarity", "forward", "backward", "items", "warning"], document.EnumerateObject().Select(p => p.Name));
+        Assert.Equal(1, document.GetProperty("backward").GetDouble(), 1e-12);
+        double forward = document.GetProperty("forward").GetDouble();
+        Assert.InRange(forward, 0.8, 0.99);
+        Assert.Equal(Math.Sqrt(forward), document.GetProperty("similarity").GetDouble(), 1e-12);
+        Assert.Equal(JsonValueKind.Null, document.GetProperty("warning").ValueKind);
+        // The copies get their weights from the block that they are copies of.
+        string?[] sources = [.. document.GetProperty("items").EnumerateArray()
+            .Where(item => item.GetProperty("target").GetString()!.StartsWith("stage2/", StringComparison.Ordinal)).Select(item => item.GetProperty("source").GetString())];
+        Assert.Equal(["stage2/block1", "stage2/block2", "stage2/block2", "stage2/block2"], sources);
+
+        Command other = await Command.Succeed("similarity", s_resnet, Workspace.Model("digits_transformer.onnx"));
+        Assert.Contains("warning: Below 0.5 transfer hurt", other.Output);
+        Command broken = await Command.Run("similarity", s_resnet, "none.onnx");
+        Assert.Equal(5, broken.Code);
+    }
+
+    [Fact]
     public async Task Verify_reports_every_output()
     {
         await Command.Succeed("morph", s_resnet, "-o", _files["child.onnx"], "--widen", "*=x1.5");

@@ -1,0 +1,46 @@
+using System.Collections.Immutable;
+
+namespace OnnxMorph.Alignment;
+
+/// <summary>What a layer is, as far as weights of one kind never go to another.</summary>
+public enum AlignedKind
+{
+    /// <summary>A convolution; weight [outputs, inputs of a group, taps…].</summary>
+    Convolution,
+
+    /// <summary>A transposed convolution; weight [inputs, outputs of a group, taps…].</summary>
+    TransposedConvolution,
+
+    /// <summary>A matrix product; weight [outputs, inputs], whichever way it is stored.</summary>
+    Linear,
+
+    /// <summary>A norm; weight [channels].</summary>
+    Norm,
+
+    /// <summary>A recurrent layer; weight [gates × hidden units, inputs].</summary>
+    Recurrent,
+
+    /// <summary>A table; weight [rows, channels].</summary>
+    Embedding,
+}
+
+/// <summary>A layer as alignment sees it: its kind and the shape of its weight, never the weight's numbers.</summary>
+/// <param name="Name">Its name in the model.</param>
+/// <param name="Kind">Its kind.</param>
+/// <param name="Shape">Shape of its weight, laid out as its kind says.</param>
+public sealed record AlignedLayer(string Name, AlignedKind Kind, ImmutableArray<long> Shape)
+{
+    /// <summary>
+    /// How well weights of <paramref name="source"/> fit this layer: Π over axes of min(a/b, b/a), 1 for equal shapes and 0 for layers of
+    /// another kind or rank (DPIAT, layer score; METHODS.md §4).
+    /// </summary>
+    public double Score(AlignedLayer source)
+    {
+        if (source.Kind != Kind || source.Shape.Length != Shape.Length)
+            return 0;
+        double score = 1;
+        for (int axis = 0; axis < Shape.Length; axis++)
+            score *= (double)Math.Min(Shape[axis], source.Shape[axis]) / Math.Max(Math.Max(Shape[axis], source.Shape[axis]), 1);
+        return score;
+    }
+}

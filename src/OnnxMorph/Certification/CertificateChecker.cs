@@ -37,6 +37,12 @@ public sealed class CertificateChecker
     /// <summary>Integers up to here are tried as positions in a table; inputs that take larger ones are none.</summary>
     private const int LargestTable = 1 << 20;
 
+    /// <summary>
+    /// Elements of a value beyond which smaller sizes are looked for where callers choose them: every value is drawn several times in
+    /// double, and the attention of each pixel to each has billions.
+    /// </summary>
+    private const long ManyElements = 1 << 18;
+
     private readonly Certificate _certificate;
     private readonly ModelGraph _parent;
     private readonly ModelGraph _child;
@@ -49,8 +55,8 @@ public sealed class CertificateChecker
     {
         _certificate = certificate;
         _seed = seed;
-        _shapes = ShapeEvaluator.Evaluate(parent);
         _parent = new ModelGraph(parent);
+        _shapes = ShapeEvaluator.Evaluate(parent, Suits);
         _child = new ModelGraph(child);
         _inputs = [.. _parent.Inputs.Select(i => i.Name)];
         _cut = [.. _inputs.Where(i => _child.Inputs.Any(other => other.Name == i))];
@@ -75,6 +81,14 @@ public sealed class CertificateChecker
         OnnxModel parent, OnnxModel child, Certificate certificate, ulong seed, IProgress<(int Done, int All)>? progress = null, CancellationToken cancellation = default) =>
         new CertificateChecker(Inlined(parent), Inlined(child), certificate, seed).Run(progress, cancellation);
 
+    // Relations are stated for the sizes of the parent's own evaluation; where an axis mixes channels with what callers choose, for no other.
+    private bool Suits(ShapeTable shapes) =>
+        Made(_parent).All(value => shapes.Dims(value) is not { } dims || (dims.Aggregate(1L, (a, b) => a * b) is > 0 and <= ManyElements))
+        && _certificate.Relations.All(relation => Fits(relation.Value, shapes.Dims(relation.Key)));
+
+    private static bool Fits(AxisMap?[] maps, long[]? dims) =>
+        dims is not null && maps.Index().All(map => map.Item is null || (map.Index < dims.Length && map.Item.SourceSize == dims[map.Index]));
+
     private static OnnxModel Inlined(OnnxModel model)
     {
         OnnxModel copy = model.Clone();
@@ -88,7 +102,7 @@ public sealed class CertificateChecker
     {
         foreach ((string value, AxisMap?[] maps) in _certificate.Relations)
         {
-            if (_shapes.Dims(value) is not { } dims || maps.Where((map, axis) => map is not null && (axis >= dims.Length || map.SourceSize != dims[axis])).Any())
+            if (!Fits(maps, _shapes.Dims(value)))
                 throw new UsageException($"The certificate is about another parent: it says something of a value '{value}' that this one does not have in that size.");
         }
 

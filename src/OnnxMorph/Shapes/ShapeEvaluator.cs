@@ -34,7 +34,13 @@ public static class ShapeEvaluator
     /// Evaluates the shapes of every value of the main graph at two assignments of the sizes that callers choose.
     /// </summary>
     /// <exception cref="UnreadableModelException">ONNX Runtime does not load the model at any size that was tried.</exception>
-    public static ShapeTable Evaluate(OnnxModel model)
+    public static ShapeTable Evaluate(OnnxModel model) => Evaluate(model, _ => true);
+
+    /// <summary>The same at the first sizes that suit, or at the first that the network takes where none do.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="suits">Whether sizes found at the first assignment suit.</param>
+    /// <exception cref="UnreadableModelException">ONNX Runtime does not load the model at any size that was tried.</exception>
+    public static ShapeTable Evaluate(OnnxModel model, Func<ShapeTable, bool> suits)
     {
         string folder = Directory.CreateTempSubdirectory("onnxmorph-").FullName;
         try
@@ -43,11 +49,11 @@ public static class ShapeEvaluator
             string skeleton = Path.Combine(folder, Path.GetFileName(model.Path) ?? "model");
             try
             {
-                return Evaluate(model, skeleton, null);
+                return Evaluate(model, skeleton, null, suits);
             }
             catch (UnreadableModelException) when (StandInType.For(model) is { } standIn)
             {
-                return Evaluate(model, skeleton, standIn);
+                return Evaluate(model, skeleton, standIn, suits);
             }
         }
         finally
@@ -56,11 +62,11 @@ public static class ShapeEvaluator
         }
     }
 
-    private static ShapeTable Evaluate(OnnxModel model, string skeleton, StandInType? standIn)
+    private static ShapeTable Evaluate(OnnxModel model, string skeleton, StandInType? standIn, Func<ShapeTable, bool> suits)
     {
         List<Symbol> symbols = Build(model, skeleton, standIn);
-        var (first, sizes) = LoadFirst(model, skeleton, standIn, FirstAssignments(symbols));
-        return symbols.Count == 0 ? first : new ShapeTable(first, LoadFirst(model, skeleton, standIn, SecondAssignments(symbols, sizes)).Table);
+        var (first, sizes) = LoadFirst(model, skeleton, standIn, FirstAssignments(symbols), suits);
+        return symbols.Count == 0 ? first : new ShapeTable(first, LoadFirst(model, skeleton, standIn, SecondAssignments(symbols, sizes), _ => true).Table);
     }
 
     /// <summary>A size that callers choose: its name, and where it stands first.</summary>
@@ -186,11 +192,12 @@ public static class ShapeEvaluator
         };
     }
 
-    // Tries sizes until the network loads.
+    // Tries sizes until the network loads, and what it finds suits.
     private static (ShapeTable Table, Dictionary<string, long> Sizes) LoadFirst(
-        OnnxModel model, string skeleton, StandInType? standIn, IEnumerable<Dictionary<string, long>> assignments)
+        OnnxModel model, string skeleton, StandInType? standIn, IEnumerable<Dictionary<string, long>> assignments, Func<ShapeTable, bool> suits)
     {
         UnreadableModelException? first = null;
+        (ShapeTable, Dictionary<string, long>)? unsuited = null;
         var tried = new HashSet<string>();
         foreach (Dictionary<string, long> sizes in assignments)
         {
@@ -198,7 +205,10 @@ public static class ShapeEvaluator
                 continue;
             try
             {
-                return (Load(model, skeleton, standIn, sizes), sizes);
+                ShapeTable found = Load(model, skeleton, standIn, sizes);
+                if (suits(found))
+                    return (found, sizes);
+                unsuited ??= (found, sizes);
             }
             catch (UnreadableModelException e)
             {
@@ -206,7 +216,7 @@ public static class ShapeEvaluator
             }
         }
 
-        throw first!;
+        return unsuited ?? throw first!;
     }
 
     private static ShapeTable Load(OnnxModel model, string skeleton, StandInType? standIn, Dictionary<string, long> sizes)

@@ -18,6 +18,12 @@ internal sealed class SkipRewriter : BehindRewriter
 
     public override Exactness Exactness => Exactness.BitExact;
 
+    // Values that activations of several nodes make on the way, with the result of the activation. ONNX Runtime fuses such nodes, and
+    // some of its fusions (FastGelu) forget that others read a value inside.
+    private Dictionary<string, string> Inside => field ??= ActivationRegion.Find(Analysis)
+        .SelectMany(region => region.Nodes.SkipLast(1).SelectMany(n => Graph.Nodes[n].Output).Select(value => (Value: value, End: region.Last)))
+        .ToDictionary(inside => inside.Value, inside => ModelGraph.NameOf(Graph.Nodes[inside.End]));
+
     public override Rewrite Prepare(LayerSite site)
     {
         string skip = From is null ? Nearest(site) : Named(site, From);
@@ -70,6 +76,8 @@ internal sealed class SkipRewriter : BehindRewriter
     {
         if (Analysis.IsWeight(value) || Analysis.Shapes.Type(value) != site.Form.Type)
             return "it is no value of the same type";
+        if (Inside.TryGetValue(value, out string? end))
+            return $"it lies inside an activation of several nodes, which ends at '{end}'";
         string result = site.Node.Output[0];
         bool same = Same(Analysis.Shapes.Dims(value), Analysis.Shapes.Dims(result))
             && (Analysis.Shapes.Other is not { } other || Same(other.Dims(value), other.Dims(result)));

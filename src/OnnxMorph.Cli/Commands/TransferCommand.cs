@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using System.Text.Json;
 using OnnxMorph.Kernels;
 using OnnxMorph.Morphs;
@@ -25,6 +26,11 @@ internal static class TransferCommand
             DefaultValueFactory = _ => "importance",
         };
         width.AcceptOnlyFromAmong([.. Enum.GetNames<WidthRule>().Select(n => n.ToLowerInvariant())]);
+        var calibrate = new Option<string?>("--calibrate")
+        {
+            Description = "Samples of the inputs (.npz, .npy, .pb or a test_data_set folder): statistics of batch norms, or of layers that norms were folded into, are set on them.",
+            HelpName = "FILE",
+        };
         var noVerify = new Option<bool>("--no-verify") { Description = "Do not compare the result with the source." };
         Option<string?> inputs = CommonOptions.Inputs();
         Option<ulong> seed = CommonOptions.Seed();
@@ -32,7 +38,7 @@ internal static class TransferCommand
         Option<bool> force = CommonOptions.Force(), json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
         var command = new Command("transfer", "Fills a model's weights from a trained model of another width and depth.")
         {
-            source, target, output, method, width, noVerify, inputs, seed, device, force, json, quiet,
+            source, target, output, method, width, calibrate, noVerify, inputs, seed, device, force, json, quiet,
         };
         command.SetAction((parsed, cancellation) =>
         {
@@ -45,6 +51,7 @@ internal static class TransferCommand
                 Target = parsed.GetRequiredValue(target),
                 Output = parsed.GetRequiredValue(output),
                 Width = Enum.Parse<WidthRule>(parsed.GetRequiredValue(width), ignoreCase: true),
+                Calibrate = parsed.GetValue(calibrate),
                 Seed = seedValue,
                 Verify = parsed.GetValue(noVerify) ? null : new VerifyOptions { InputsPath = parsed.GetValue(inputs), Seed = seedValue },
                 Force = parsed.GetValue(force),
@@ -66,6 +73,9 @@ internal static class TransferCommand
             terminal.Line($"{kind.Count()} tensors {kind.Key.ToString().ToLowerInvariant()}");
         foreach (var same in report.Tensors.Where(t => t.Origin == TensorOrigin.Fresh).GroupBy(t => t.Note))
             terminal.Line($"  kept their own numbers: {same.First().Name}{(same.Count() > 1 ? $" and {same.Count() - 1} more" : "")}: {same.Key}");
+        if (report.Stages.Count > 0)
+            terminal.Table(["end of", "source mean", "deviation", "result mean", "deviation"], report.Stages.Select(s => (string[])
+                [s.Path, Short(s.SourceMean), Short(s.SourceDeviation), Short(s.TargetMean), Short(s.TargetDeviation)]), 1, 2, 3, 4);
         foreach (string note in report.Notes)
             terminal.Line($"note: {note}");
         terminal.Line($"parameters {report.ParametersBefore:N0} → {report.ParametersAfter:N0}");
@@ -73,4 +83,6 @@ internal static class TransferCommand
             VerifyCommand.Print(terminal, verification);
         terminal.Line($"wrote {report.Output}");
     }
+
+    private static string Short(double value) => value.ToString("g3", CultureInfo.InvariantCulture);
 }

@@ -1,3 +1,5 @@
+using OnnxMorph.Axes;
+using OnnxMorph.Calibration;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Structure;
@@ -19,6 +21,14 @@ public enum TransferMethod
 /// <param name="Copy">How many parts before it were filled from the same.</param>
 public sealed record PartReport(string Target, string Source, int Copy);
 
+/// <summary>What the activations at the end of a stage are like on the calibration samples.</summary>
+/// <param name="Path">The stage.</param>
+/// <param name="SourceMean">Their mean in the source.</param>
+/// <param name="SourceDeviation">Their standard deviation there.</param>
+/// <param name="TargetMean">Their mean in the result.</param>
+/// <param name="TargetDeviation">Their standard deviation there.</param>
+public sealed record StageStatistics(string Path, double SourceMean, double SourceDeviation, double TargetMean, double TargetDeviation);
+
 /// <summary>What a transfer did: what <c>transfer --json</c> prints.</summary>
 /// <param name="Output">The file that was written.</param>
 /// <param name="Method">The method.</param>
@@ -26,11 +36,12 @@ public sealed record PartReport(string Target, string Source, int Copy);
 /// <param name="ParametersBefore">Elements of the source's floating-point constants.</param>
 /// <param name="ParametersAfter">Elements of the target's.</param>
 /// <param name="Tensors">The target's floating-point constants.</param>
+/// <param name="Stages">What activations are like where samples were given to calibrate with; empty elsewhere.</param>
 /// <param name="Notes">What a user should know.</param>
 /// <param name="Verification">How far the result computes what the source computes; null where that was not asked for, or the two take different inputs.</param>
 public sealed record TransferReport(
     string Output, TransferMethod Method, IReadOnlyList<PartReport> Parts, long ParametersBefore, long ParametersAfter,
-    IReadOnlyList<TransferredTensor> Tensors, IReadOnlyList<string> Notes, VerificationReport? Verification);
+    IReadOnlyList<TransferredTensor> Tensors, IReadOnlyList<StageStatistics> Stages, IReadOnlyList<string> Notes, VerificationReport? Verification);
 
 /// <summary>A transfer from file to file: the target's architecture with weights from the source.</summary>
 public sealed class TransferJob
@@ -49,6 +60,9 @@ public sealed class TransferJob
 
     /// <summary>Which channels go where.</summary>
     public WidthRule Width { get; init; }
+
+    /// <summary>Samples to set statistics with: those of batch norms, or of layers that norms were folded into; null leaves them as they are carried.</summary>
+    public string? Calibrate { get; init; }
 
     /// <summary>Seed of everything random.</summary>
     public ulong Seed { get; init; }
@@ -83,12 +97,18 @@ public sealed class TransferJob
             throw new RefusedException($"The models are not isomorphic: {difference}");
         var transfer = new WeightTransfer(from, to, isomorphism.Pairs, Width, Seed);
         IReadOnlyList<TransferredTensor> tensors = transfer.Apply();
+        var notes = new List<string>(transfer.Notes);
         VerificationReport? verification = null;
+        IReadOnlyList<StageStatistics> stages = [];
+        using TemporaryFolder folder = new();
+        OnnxModel result = to.Model;
+        if (Calibrate is { } samples)
+            (result, stages) = Calibrated(from, to, transfer, samples, folder.Path, notes);
         Begin("writing");
-        OnnxWriter.Write(to.Model, output, new EvaluatedWeights(Evaluator), new WriteOptions { Force = Force, Accept = Accept }, null, cancellation);
+        OnnxWriter.Write(result, output, new EvaluatedWeights(Evaluator), new WriteOptions { Force = Force, Accept = Accept }, null, cancellation);
         return new TransferReport(
             output, Method, [.. isomorphism.Pairs.Select(p => new PartReport(p.Target.Path, p.Source.Path, p.Copy))],
-            ModelInspection.CountParameters(source), ModelInspection.CountParameters(to.Model), tensors, transfer.Notes, verification);
+            ModelInspection.CountParameters(source), ModelInspection.CountParameters(to.Model), tensors, stages, notes, verification);
 
         bool Accept(string written)
         {
@@ -101,10 +121,52 @@ public sealed class TransferJob
             return true;
         }
 
+        (OnnxModel, IReadOnlyList<StageStatistics>) Calibrated(
+            AnalysedModel from, AnalysedModel to, WeightTransfer transfer, string samples, string folder, List<string> notes)
+        {
+            Begin("measuring the source");
+            var layers = transfer.Results().ToList();
+            Dictionary<string, int> own = Ends(from), other = Ends(to);
+            var values = layers.Select(l => (l.Source, l.SourceAxis)).Distinct().ToDictionary(v => v.Source, v => v.SourceAxis);
+            foreach ((string value, int axis) in own)
+                values.TryAdd(value, axis);
+            var measured = ActivationStatistics.Measure(from.Model, values, samples, notes);
+            Begin("calibrating");
+            string carried = Path.Combine(folder, "carried.onnx"), calibrated = Path.Combine(folder, "calibrated.onnx");
+            OnnxWriter.Write(to.Model, carried, new EvaluatedWeights(Evaluator), null, null, cancellation);
+            AnalysedModel model = AnalysedModel.Of(OnnxReader.Read(carried));
+            int set = Recalibration.Run(model, layers.ToDictionary(l => l.Target, l => Targets(l.Channels, measured[l.Source])), samples, notes);
+            notes.Add($"Statistics of {set} norms and layers were set on the samples.");
+            OnnxWriter.Write(model.Model, calibrated, new EvaluatedWeights(Evaluator), null, null, cancellation);
+            OnnxModel result = OnnxReader.Read(calibrated);
+            var after = ActivationStatistics.Measure(result, other, samples, notes);
+            return (result, [.. from.Structure.Stages.Zip(own.Keys, other.Keys).Select(stage =>
+                Statistics(stage.First.Path, measured[stage.Second], after[stage.Third]))]);
+        }
+
         void Begin(string stage)
         {
             Progress?.Report(stage);
             cancellation.ThrowIfCancellationRequested();
         }
+    }
+
+    // The results of the stages' last blocks, each with its axis of channels.
+    private static Dictionary<string, int> Ends(AnalysedModel model) => model.Structure.Stages.Select(stage => stage.Blocks[^1].Exit)
+        .ToDictionary(value => value, value => Math.Min(1, model.Analysis.Shapes.Dims(value)!.Length - 1));
+
+    private static ChannelTargets Targets(AxisMap channels, List<ChannelMoments> source)
+    {
+        double[] Of(Func<ChannelMoments, double> what) => [.. Enumerable.Range(0, channels.Size).Select(c =>
+            channels[c] is [{ Weight: 1 } tap] && tap.Source < source.Count ? what(source[tap.Source]) : double.NaN)];
+        return new ChannelTargets(Of(m => m.Mean), Of(m => Math.Sqrt(m.Variance)));
+    }
+
+    private static StageStatistics Statistics(string path, List<ChannelMoments> source, List<ChannelMoments> target)
+    {
+        (ChannelMoments own, ChannelMoments other) = (new(), new());
+        source.ForEach(own.Add);
+        target.ForEach(other.Add);
+        return new StageStatistics(path, own.Mean, Math.Sqrt(own.Variance), other.Mean, Math.Sqrt(other.Variance));
     }
 }

@@ -50,6 +50,32 @@ internal sealed class WeightTransfer
             _starts[new Use(node, input)] = start;
     }
 
+    /// <summary>
+    /// For each layer of the target whose bias comes from the source its result, and where in the source that result comes from. Layers that start
+    /// as identities are left out.
+    /// </summary>
+    public IEnumerable<(string Target, string Source, int SourceAxis, AxisMap Channels)> Results()
+    {
+        foreach (UseMatch match in _matches.Values)
+        {
+            if (_target.Analysis.Node(match.Target.Node) is not { Layer: { } layer } || _source.Analysis.Node(match.Source.Node) is not { Layer: { } ownLayer }
+                || match.Target.Input != layer.BiasInput || _starts.Keys.Any(start => start.Node == match.Target.Node)
+                || !_other.TryGetValue(match.Target, out AxisExpression[]? axes) || !_own.TryGetValue(match.Source, out AxisExpression[]? own) || (axes.Length, own.Length) != (1, 1))
+                continue;
+            AxisMap? channels = null;
+            try
+            {
+                channels = _axes.Map(axes[0], own[0], isTaps: false, 0);
+            }
+            catch (TransferRefusedException)
+            {
+            }
+
+            if (channels is not null)
+                yield return (_target.Graph.Nodes[match.Target.Node].Output[0], _source.Graph.Nodes[match.Source.Node].Output[0], ownLayer.OutputAxis, channels);
+        }
+    }
+
     /// <summary>Writes the weights into the target and says where each tensor comes from.</summary>
     public IReadOnlyList<TransferredTensor> Apply()
     {

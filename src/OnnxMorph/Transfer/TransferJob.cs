@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using OnnxMorph.Axes;
 using OnnxMorph.Calibration;
 using OnnxMorph.Graph;
@@ -9,9 +10,11 @@ using OnnxMorph.Weights;
 namespace OnnxMorph.Transfer;
 
 /// <summary>How weights are carried into another architecture.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<TransferMethod>))]
 public enum TransferMethod
 {
     /// <summary>Between networks of one family, stage by stage and role by role (IM Init; METHODS.md §3).</summary>
+    [JsonStringEnumMemberName("isomorphic")]
     Isomorphic,
 }
 
@@ -155,7 +158,7 @@ public sealed class TransferJob
     private static Dictionary<string, int> Ends(AnalysedModel model) => model.Structure.Stages.Select(stage => stage.Blocks[^1].Exit)
         .ToDictionary(value => value, value => Math.Min(1, model.Analysis.Shapes.Dims(value)!.Length - 1));
 
-    private static ChannelTargets Targets(AxisMap channels, List<ChannelMoments> source)
+    internal static ChannelTargets Targets(AxisMap channels, List<ChannelMoments> source)
     {
         double[] Of(Func<ChannelMoments, double> what) => [.. Enumerable.Range(0, channels.Size).Select(c =>
             channels[c] is [{ Weight: 1 } tap] && tap.Source < source.Count ? what(source[tap.Source]) : double.NaN)];

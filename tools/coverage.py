@@ -103,7 +103,7 @@ def parse_arguments():
     parser.add_argument("--hours", type=float, default=float("inf"), help="start no run after this time; 0 only writes the table")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds for one run (%(default)g)")
     parser.add_argument("--memory", type=float, default=16, help="GB that one run may take (%(default)g)")
-    parser.add_argument("--whole", type=float, default=400e6, metavar="COUNT",
+    parser.add_argument("--whole", type=float, default=150e6, metavar="COUNT",
                         help=f"change {FEW} layers of networks of more parameters (%(default)g)")
     parser.add_argument("--command", help=f"the command to run (dotnet {COMMAND.name})")
     options = parser.parse_args()

@@ -2,6 +2,7 @@
 """Writes the ONNX models that docs/coverage.md is about, all with seeded random weights, in a folder for each group:
 
   classification, segmentation, detection, video   torchvision's builders (torchvision_networks.py)
+  families                                         more of torchvision's classifiers, for tools/transfer_pairs.py
   sequences                                        recurrent networks, encoders and decoders (sequence_networks.py)
   structures                                       small networks, some of unusual structure (small_networks.py, small_graphs.py)
   fused                                            fused operators of ONNX and of ONNX Runtime (fused_graphs.py)
@@ -46,6 +47,7 @@ def by_name(*builders):
 
 GROUPS = {
     "classification": torchvision_networks.CLASSIFICATION,
+    "families": torchvision_networks.FAMILIES,
     "segmentation": torchvision_networks.SEGMENTATION,
     "detection": torchvision_networks.DETECTION,
     "video": torchvision_networks.VIDEO,
@@ -93,7 +95,7 @@ def isolated(build, path, seed):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=pathlib.Path, metavar="OUT_DIR", help="folder to write to; made where missing")
-    parser.add_argument("--groups", default=",".join(GROUPS), metavar="A,B", help="groups to write (default: %(default)s)")
+    parser.add_argument("--groups", default=",".join(group for group in GROUPS if group != "families"), metavar="A,B", help="groups to write (default: %(default)s)")
     parser.add_argument("--models", default="*", metavar="GLOB,GLOB", help="models of these groups (default: all)")
     parser.add_argument("--missing", action="store_true", help="leave out models whose files are there")
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")

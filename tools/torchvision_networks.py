@@ -1,7 +1,7 @@
 """torchvision's networks with seeded random weights, for export_models.py.
 
-CLASSIFICATION, SEGMENTATION, DETECTION and VIDEO hold a function for each builder, which returns a `Traced`, and SMALL has
-functions of small networks of the same modules. Nothing is downloaded: norm statistics, scales and biases get values that matter instead (see modelkit.py).
+CLASSIFICATION, SEGMENTATION, DETECTION and VIDEO hold a function for each builder, which returns a `Traced`, FAMILIES further forms of
+classifiers (network_families.py), and SMALL has functions of small networks of the same modules. Nothing is downloaded: norm statistics, scales and biases get values that matter instead (see modelkit.py).
 """
 
 import functools
@@ -18,6 +18,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.swin_transformer import PatchMergingV2, ShiftedWindowAttentionV2, SwinTransformerBlockV2
 
 import modelkit
+import network_families
 from modelkit import Traced
 
 # A small image makes verification quick; at 64 pixels the last maps of most networks are 2x2, so that every tap of their
@@ -71,10 +72,9 @@ def image_size(name):
     return next((size for prefix, size in NEEDED_SIZES.items() if name.startswith(prefix)), SIZE)
 
 
-def classifier(name, unfolded=False):
+def classifier(name, unfolded=False, **keywords):
     """The classifier `name`; `unfolded` keeps batch norms, layer norms and constants as torch has them."""
     size = image_size(name)
-    keywords = {}
     if name.startswith("vit_"):
         keywords["image_size"] = size
     if name in ("googlenet", "inception_v3"):
@@ -212,6 +212,9 @@ def catalogue(module, make):
 CLASSIFICATION = catalogue(models, classifier)
 CLASSIFICATION.update({name + UNFOLDED: functools.partial(classifier, name, unfolded=True)
                        for name in smallest_of_each_kind(CLASSIFICATION)})
+FAMILIES = {name + form: functools.partial(classifier, builder, unfolded=bool(form), **keywords)
+            for name, (builder, keywords) in network_families.MEMBERS.items() for form in ("", UNFOLDED)
+            if name + form not in CLASSIFICATION}
 SEGMENTATION = catalogue(models.segmentation, segmenter)
 DETECTION = catalogue(models.detection, detector)
 VIDEO = catalogue(models.video, video_network)

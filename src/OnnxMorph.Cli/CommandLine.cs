@@ -70,6 +70,7 @@ internal static class CommandLine
             InspectCommand.Create(),
             SimilarityCommand.Create(),
             MorphCommand.Create(),
+            TransferCommand.Create(),
             VerifyCommand.Create(),
             DevicesCommand.Create(),
         };

@@ -46,6 +46,18 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
               onnxmorph morph model.onnx -o child.onnx --deepen '*' --inputs samples.npz --certificate child.json
                   A new layer behind every layer; verified on your samples; the relations between the two models kept.
             """,
+        ["transfer"] = """
+            Two models are of one family where stages and the roles of layers match, up to how often blocks are repeated; widths, kernel sizes and
+            whether norms are folded may differ. What the source has no counterpart for (a head of other classes) keeps the target's own numbers.
+
+            Examples:
+              onnxmorph transfer resnet18.onnx resnet34.onnx -o filled.onnx
+                  A larger target computes what the source computes, as the comparison at the end shows.
+              onnxmorph transfer large.onnx small.onnx -o filled.onnx --calibrate samples.npz
+                  A smaller one keeps the most important channels; norms get the statistics of your samples.
+              onnxmorph transfer source.onnx target.onnx -o filled.onnx --json | jq -r '.tensors[] | [.name, .origin, .source] | @tsv'
+                  Where each tensor comes from: exact, mapped, or fresh.
+            """,
         ["similarity"] = """
             Examples:
               onnxmorph similarity source.onnx target.onnx

@@ -2,6 +2,7 @@ using System.Text.Json.Serialization;
 using OnnxMorph.Alignment;
 using OnnxMorph.Graph;
 using OnnxMorph.Morphs;
+using OnnxMorph.Transfer;
 using OnnxMorph.Verification;
 
 namespace OnnxMorph.Cli;
@@ -44,5 +45,6 @@ internal sealed record ErrorJson(string Error, int ExitCode);
 [JsonSerializable(typeof(MorphJson))]
 [JsonSerializable(typeof(DeviceJson[]))]
 [JsonSerializable(typeof(SimilarityJson))]
+[JsonSerializable(typeof(TransferReport))]
 [JsonSerializable(typeof(ErrorJson))]
 internal sealed partial class CliJson : JsonSerializerContext;

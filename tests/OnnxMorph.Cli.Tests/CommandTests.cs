@@ -67,6 +67,33 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Transfer_fills_a_larger_target_and_a_smaller_one()
+    {
+        await Command.Succeed("morph", s_resnet, "-o", _files["larger.onnx"], "--widen", "*=+5", "--deepen", "blocks:stage2/block2=2", "--no-verify", "--seed", "7");
+        Command run = await Command.Succeed("transfer", s_resnet, _files["larger.onnx"], "-o", _files["filled.onnx"], "--json");
+        JsonElement document = run.Document();
+        Assert.Equal(
+            ["output", "method", "parts", "parametersBefore", "parametersAfter", "tensors", "stages", "notes", "verification"],
+            document.EnumerateObject().Select(p => p.Name));
+        Assert.Equal("isomorphic", document.GetProperty("method").GetString());
+        Assert.True(document.GetProperty("verification").GetProperty("passed").GetBoolean());
+        Assert.DoesNotContain(document.GetProperty("tensors").EnumerateArray(), t => t.GetProperty("origin").GetString() == "fresh");
+        Assert.Equal(["stage2/block2", "stage2/block2", "stage2/block2"], document.GetProperty("parts").EnumerateArray()
+            .Where(p => p.GetProperty("source").GetString() == "stage2/block2").Select(p => p.GetProperty("source").GetString()));
+
+        // Back, with statistics set on the samples: the smaller network holds what the larger has copies of.
+        Command back = await Command.Succeed("transfer", _files["filled.onnx"], s_resnet, "-o", _files["back.onnx"], "--calibrate", Workspace.Samples);
+        Assert.Contains("end of", back.Output);
+        Command refused = await Command.Run("transfer", s_resnet, Workspace.Model("digits_transformer.onnx"), "-o", _files["none.onnx"]);
+        Assert.Equal(4, refused.Code);
+        Assert.StartsWith("The models are not isomorphic: ", refused.Error);
+        Assert.False(File.Exists(_files["none.onnx"]));
+        Assert.Equal(2, (await Command.Run("transfer", s_resnet, _files["larger.onnx"], "-o", _files["filled.onnx"])).Code);
+        Assert.Equal(5, (await Command.Run("transfer", s_resnet, "none.onnx", "-o", _files["none.onnx"])).Code);
+        Assert.Equal(2, (await Command.Run("transfer", s_resnet, _files["larger.onnx"], "-o", _files["none.onnx"], "--width", "random")).Code);
+    }
+
+    [Fact]
     public async Task Verify_reports_every_output()
     {
         await Command.Succeed("morph", s_resnet, "-o", _files["child.onnx"], "--widen", "*=x1.5");

@@ -2,7 +2,6 @@ using System.Collections.Immutable;
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
-using OnnxMorph.Shapes;
 using OnnxMorph.Structure;
 using OnnxMorph.Weights;
 
@@ -27,18 +26,12 @@ public sealed record NetworkOutline(ImmutableArray<NetworkItem> Items)
 {
     /// <summary>The outline of a model.</summary>
     /// <exception cref="UnreadableModelException">ONNX Runtime does not load it.</exception>
-    public static NetworkOutline Of(OnnxModel model)
-    {
-        model = model.Clone();
-        FunctionInliner.Inline(model);
-        var graph = new ModelGraph(model);
-        AxisAnalysis analysis = AxisAnalysis.Of(graph, ShapeEvaluator.Evaluate(model));
-        return Of(analysis, ModelStructure.Of(analysis));
-    }
+    public static NetworkOutline Of(OnnxModel model) => Of(AnalysedModel.Of(model));
 
-    /// <summary>The outline of an analysed graph.</summary>
-    public static NetworkOutline Of(AxisAnalysis analysis, ModelStructure structure)
+    /// <summary>The outline of an analysed model.</summary>
+    public static NetworkOutline Of(AnalysedModel model)
     {
+        (AxisAnalysis analysis, ModelStructure structure) = (model.Analysis, model.Structure);
         var items = new List<NetworkItem>();
         AddLayers(structure.Stem);
         foreach (Stage stage in structure.Stages)

@@ -151,6 +151,31 @@ public sealed class AxisMap : IEquatable<AxisMap>
         return Pick(size, 0, sources);
     }
 
+    /// <summary>The middle of a longer axis, or a shorter one in the middle of zeros: what is odd is left out or added behind.</summary>
+    public static AxisMap Centre(int size, int newSize)
+    {
+        int offset = Math.Abs(size - newSize) / 2;
+        return Pick(size, 0, [.. Enumerable.Range(0, newSize).Select(i => size > newSize ? i + offset : i >= offset && i < offset + size ? i - offset : -1)]);
+    }
+
+    /// <summary>
+    /// Linear interpolation between indices, which stand for the middles of equal parts of one length: index i of n' lies at (i+½)·n/n' − ½; beyond the
+    /// first and last index their values go on.
+    /// </summary>
+    public static AxisMap Interpolate(int size, int newSize)
+    {
+        var rows = new Tap[newSize][];
+        for (int i = 0; i < newSize; i++)
+        {
+            double at = Math.Clamp((i + 0.5) * size / newSize - 0.5, 0, size - 1);
+            int below = (int)Math.Floor(at);
+            double share = at - below;
+            rows[i] = share == 0 ? [new Tap(below, 1)] : [new Tap(below, 1 - share), new Tap(below + 1, share)];
+        }
+
+        return FromTaps(size, 0, rows);
+    }
+
     /// <summary>This map with every child index multiplied by <paramref name="factor"/>.</summary>
     public AxisMap Times(double factor) =>
         factor == 1 ? this : new AxisMap(SourceSize, FreshSize, _starts, [.. _taps.Select(tap => tap with { Weight = tap.Weight * factor })]);

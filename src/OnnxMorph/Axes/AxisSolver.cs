@@ -173,6 +173,10 @@ public sealed class AxisSolver
     /// </summary>
     public void Pair(AxisExpression left, AxisExpression right, Pin reason) => _paired.Add((left, right, reason));
 
+    /// <summary>Axes whose indices belong together though they are no one axis: both sides of a norm, both operands of a product of activations.</summary>
+    public IEnumerable<(AxisExpression Left, AxisExpression Right)> Companions =>
+        _centred.Select(c => (Resolve(c.Normalized), Resolve(c.Result))).Concat(_paired.Select(p => (Resolve(p.Left), Resolve(p.Right))));
+
     /// <summary>Demands that new indices of the axis hold nothing of <paramref name="kinds"/>.</summary>
     public void Forbid(AxisExpression axis, NewChannels kinds, Pin reason) => _forbidden.Add((axis, kinds, reason));
 

@@ -170,7 +170,7 @@ public sealed class GraphEditor(ModelGraph graph)
     private bool IsRead(string value) =>
         graph.IsReadElsewhere(value) || graph.Proto.Node.Any(n => n.Input.Contains(value));
 
-    private static ValueInfoProto ValueInfo(string name, ElementType type, ImmutableArray<long> shape)
+    internal static ValueInfoProto ValueInfo(string name, ElementType type, ImmutableArray<long> shape)
     {
         var info = new ValueInfoProto { Name = name, Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)type } } };
         SetDims(info, shape);

@@ -1,6 +1,5 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Onnx;
-using OnnxMorph.Shapes;
 using OnnxMorph.Structure;
 using OnnxMorph.Weights;
 
@@ -42,10 +41,7 @@ public sealed record ModelInspection(
     /// <exception cref="UnreadableModelException">ONNX Runtime does not load it.</exception>
     public static ModelInspection Of(OnnxModel model)
     {
-        model = model.Clone();
-        FunctionInliner.Inline(model);
-        var graph = new ModelGraph(model);
-        AxisAnalysis analysis = AxisAnalysis.Of(graph, ShapeEvaluator.Evaluate(model));
+        (model, ModelGraph graph, AxisAnalysis analysis, ModelStructure structure) = AnalysedModel.Of(model);
         var layers = new List<LayerReport>();
         var producers = new Dictionary<Space, List<string>>();
         for (int n = 0; n < graph.Nodes.Count; n++)
@@ -73,7 +69,7 @@ public sealed record ModelInspection(
                     carried[space] = carried.GetValueOrDefault(space) + 1;
         return new ModelInspection(
             model.Proto.HasProducerName ? model.Proto.ProducerName : null, graph.Opset(""), graph.Nodes.Count, CountParameters(model),
-            [.. graph.Inputs.Select(Describe)], [.. graph.Proto.Output.Select(Describe)], ModelStructure.Of(analysis), layers,
+            [.. graph.Inputs.Select(Describe)], [.. graph.Proto.Output.Select(Describe)], structure, layers,
             [.. analysis.Solver.Spaces.Where(carried.ContainsKey).Select(space => Describe(space, producers.GetValueOrDefault(space) ?? [], carried[space]))]);
     }
 

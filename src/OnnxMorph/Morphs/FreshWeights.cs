@@ -1,16 +1,18 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
 using OnnxMorph.Operators;
+using OnnxMorph.Weights;
 
 namespace OnnxMorph.Morphs;
 
 /// <summary>What one use of a constant holds on channels that the parent does not have.</summary>
 /// <param name="Analysis">The analysis.</param>
+/// <param name="Use">The use.</param>
 /// <param name="Axes">Axes of the constant in this use.</param>
 /// <param name="Value">The kind of value.</param>
 /// <param name="Reader">The node that decides it: the reader, or the one behind nodes that only move elements.</param>
 /// <param name="Input">Which of its inputs the constant reaches.</param>
-internal sealed record FreshWeights(AxisAnalysis Analysis, AxisExpression[] Axes, FreshValue Value, NodeAxes Reader, int Input)
+internal sealed record FreshWeights(AxisAnalysis Analysis, Use Use, AxisExpression[] Axes, FreshValue Value, NodeAxes Reader, int Input)
 {
     /// <summary>What a use of a constant holds.</summary>
     /// <param name="analysis">The analysis.</param>
@@ -32,8 +34,23 @@ internal sealed record FreshWeights(AxisAnalysis Analysis, AxisExpression[] Axes
 
         bool contracted = axes.Any(axis => analysis.Solver.Leaves(axis).Any(leaf => leaf.Dual));
         return new FreshWeights(
-            analysis, axes,
+            analysis, use, axes,
             contracted ? FreshValue.HeNormal : onZeros ? rule.FreshOnZeros(node, input) : rule.Fresh(node, input), node, input);
+    }
+
+    /// <summary>The fill of new channels: a number, or normal draws with variance 2 / fan-in.</summary>
+    /// <param name="constant">The constant.</param>
+    /// <param name="newSize">Size of an axis in the child.</param>
+    /// <param name="seed">The user's seed.</param>
+    public Fill Fill(Constant constant, Func<AxisExpression, long> newSize, ulong seed)
+    {
+        if (Value.Constant is { } number)
+            return Weights.Fill.Constant(number);
+        double count = Axes.Aggregate(1.0, (product, axis) => product * newSize(axis));
+        double fanIn = Reader.Layer is { } layer && layer.WeightInput == Input && Reader.Index == Use.Node
+            ? count / newSize(Axes[layer.WeightOutputAxis]) / (layer.Transposed ? layer.Groups : 1)
+            : Axes.Where(axis => Analysis.Solver.Leaves(axis).Any(leaf => leaf.Dual)).Aggregate(1.0, (product, axis) => product * newSize(axis));
+        return new Fill(FillKind.Normal, Math.Sqrt(2 / Math.Max(fanIn, 1)), Seeds.For(seed, $"fresh {constant.Name}"));
     }
 
     /// <summary>

@@ -249,19 +249,8 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
         return fills.Where(fill => fill.Kind == FillKind.Constant && fill.Scale != 0).DefaultIfEmpty(fills[0]).MaxBy(fill => fill.Scale);
     }
 
-    private Fill FillFor(AxisAnalysis analysis, SpaceMaps maps, (Use Use, AxisExpression[] Axes) use, Constant constant)
-    {
-        FreshWeights fresh = FreshWeights.Of(analysis, use.Use, use.Axes, use.Axes.Any(maps.AddsZeros));
-        if (fresh.Value.Constant is { } number)
-            return Fill.Constant(number);
-
-        (NodeAxes node, int input) = (fresh.Reader, fresh.Input);
-        double count = use.Axes.Aggregate(1.0, (product, axis) => product * maps.NewSize(axis));
-        double fanIn = node.Layer is { } layer && layer.WeightInput == input && node.Index == use.Use.Node
-            ? count / maps.NewSize(use.Axes[layer.WeightOutputAxis]) / (layer.Transposed ? layer.Groups : 1)
-            : use.Axes.Where(axis => analysis.Solver.Leaves(axis).Any(leaf => leaf.Dual)).Aggregate(1.0, (product, axis) => product * maps.NewSize(axis));
-        return new Fill(FillKind.Normal, Math.Sqrt(2 / Math.Max(fanIn, 1)), Seeds.For(seed, $"fresh {constant.Name}"));
-    }
+    private Fill FillFor(AxisAnalysis analysis, SpaceMaps maps, (Use Use, AxisExpression[] Axes) use, Constant constant) =>
+        FreshWeights.Of(analysis, use.Use, use.Axes, use.Axes.Any(maps.AddsZeros)).Fill(constant, maps.NewSize, seed);
 
     private static void Record(AxisAnalysis analysis, SpaceMaps maps, StepReport report)
     {

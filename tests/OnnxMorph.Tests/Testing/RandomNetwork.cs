@@ -382,12 +382,15 @@ internal sealed class RandomNetwork
                 Made(Net.Op("Clip", [value, Net.Filled(-0.7), Net.Filled(0.9)]), x);
                 break;
             case 5 when x.Axis == x.Rank - 1:
-                // ε is an attribute in single precision; what it is multiplied by would be rounded to that, so it is next to nothing.
-                Made(Net.Op("LayerNormalization", [value, Net.Weight(x.Own), Net.Weight(x.Own)], new { axis = -1, epsilon = 1e-30 }), x);
+                // ε is an attribute in single precision; what it is multiplied by would be rounded to that, so it is next to nothing. A vector of
+                // zeros, as a Relu makes, would then become whatever its rounding is: it is moved away from there.
+                Made(Net.Op("LayerNormalization", [Net.Add(value, Net.Weight(x.Own)), Net.Weight(x.Own), Net.Weight(x.Own)], new { axis = -1, epsilon = 1e-30 }), x);
                 Require(opset: 17);
                 break;
             case 6:
-                Made(Net.Op("Where", [Net.Op("Greater", [value, Net.Weight(x.Own)]), value, Net.Mul(value, Net.Filled(0.1))]), x);
+                // Continuous where the two meet: else rounding would decide.
+                string bound = Net.Weight(x.Own);
+                Made(Net.Op("Where", [Net.Op("Greater", [value, bound]), value, Net.Add(Net.Mul(Net.Op("Sub", [value, bound]), Net.Filled(0.1)), bound)]), x);
                 break;
             case 7:
                 Made(Net.Op("Sub", [value, Net.Reduce("ReduceMean", value, x.Axis)]), x);

@@ -1,8 +1,7 @@
-using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Weights;
 
-namespace OnnxMorph.Certification;
+namespace OnnxMorph.Graph;
 
 /// <summary>The nodes that compute one value of a graph from values of a cut, with the constants that they read.</summary>
 internal sealed class Segment
@@ -44,7 +43,7 @@ internal sealed class Segment
     public IReadOnlyCollection<string> Inputs => _inputs;
 
     /// <summary>The segment as a model that holds all it needs.</summary>
-    /// <param name="declare">Element type and sizes of an input.</param>
+    /// <param name="declare">Element type and sizes of an input; negative where they are not known.</param>
     public ModelProto ToModel(Func<string, (ElementType Type, long[] Dims)> declare)
     {
         var graph = new GraphProto { Name = "segment" };
@@ -56,7 +55,7 @@ internal sealed class Segment
         {
             (ElementType type, long[] dims) = declare(name);
             var shape = new TensorShapeProto();
-            shape.Dim.AddRange(dims.Select(size => new TensorShapeProto.Types.Dimension { DimValue = size }));
+            shape.Dim.AddRange(dims.Select(size => size < 0 ? new TensorShapeProto.Types.Dimension() : new TensorShapeProto.Types.Dimension { DimValue = size }));
             graph.Input.Add(new ValueInfoProto
             {
                 Name = name,

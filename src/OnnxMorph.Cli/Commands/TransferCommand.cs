@@ -1,0 +1,88 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Text.Json;
+using OnnxMorph.Kernels;
+using OnnxMorph.Morphs;
+using OnnxMorph.Transfer;
+using OnnxMorph.Verification;
+using OnnxMorph.Weights;
+
+namespace OnnxMorph.Cli.Commands;
+
+/// <summary><c>onnxmorph transfer SOURCE TARGET -o OUT</c>: a model of the target's architecture with the source's weights.</summary>
+internal static class TransferCommand
+{
+    public static Command Create()
+    {
+        var source = new Argument<string>("SOURCE") { Description = "The trained model's ONNX file." };
+        var target = new Argument<string>("TARGET") { Description = "The ONNX file of the model to fill." };
+        var output = new Option<string>("--output", "-o") { Description = "The file to write: the target with weights from the source.", HelpName = "OUT", Required = true };
+        var method = new Option<string>("--method") { Description = "How: isomorphic, for two models of one family.", HelpName = "METHOD", DefaultValueFactory = _ => "isomorphic" };
+        method.AcceptOnlyFromAmong("isomorphic");
+        var width = new Option<string>("--width")
+        {
+            Description = "Which channels go where: importance (the largest norms' scales, evenly where the target has more), uniform, leading or centre.",
+            HelpName = "RULE",
+            DefaultValueFactory = _ => "importance",
+        };
+        width.AcceptOnlyFromAmong([.. Enum.GetNames<WidthRule>().Select(n => n.ToLowerInvariant())]);
+        var calibrate = new Option<string?>("--calibrate")
+        {
+            Description = "Samples of the inputs (.npz, .npy, .pb or a test_data_set folder): statistics of batch norms, or of layers that norms were folded into, are set on them.",
+            HelpName = "FILE",
+        };
+        var noVerify = new Option<bool>("--no-verify") { Description = "Do not compare the result with the source." };
+        Option<string?> inputs = CommonOptions.Inputs();
+        Option<ulong> seed = CommonOptions.Seed();
+        Option<string> device = CommonOptions.Device();
+        Option<bool> force = CommonOptions.Force(), json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
+        var command = new Command("transfer", "Fills a model's weights from a trained model of another width and depth.")
+        {
+            source, target, output, method, width, calibrate, noVerify, inputs, seed, device, force, json, quiet,
+        };
+        command.SetAction((parsed, cancellation) =>
+        {
+            var terminal = new Terminal(parsed.InvocationConfiguration, parsed.GetValue(json), parsed.GetValue(quiet));
+            ulong seedValue = parsed.GetValue(seed);
+            using KernelDevice kernels = CommonOptions.Open(parsed.GetRequiredValue(device));
+            TransferReport report = terminal.Progress(progress => new TransferJob
+            {
+                Source = parsed.GetRequiredValue(source),
+                Target = parsed.GetRequiredValue(target),
+                Output = parsed.GetRequiredValue(output),
+                Width = Enum.Parse<WidthRule>(parsed.GetRequiredValue(width), ignoreCase: true),
+                Calibrate = parsed.GetValue(calibrate),
+                Seed = seedValue,
+                Verify = parsed.GetValue(noVerify) ? null : new VerifyOptions { InputsPath = parsed.GetValue(inputs), Seed = seedValue },
+                Force = parsed.GetValue(force),
+                Evaluator = new WeightEvaluator(kernels),
+                Progress = progress,
+            }.Run(cancellation));
+            if (terminal.Json)
+                terminal.Document(JsonSerializer.Serialize(report, CliJson.Default.TransferReport));
+            Print(terminal, report);
+            return Task.FromResult((int)ExitCode.Done);
+        });
+        return command;
+    }
+
+    private static void Print(Terminal terminal, TransferReport report)
+    {
+        terminal.Table(["target", "source", ""], report.Parts.Select(p => (string[])[p.Target, p.Source, p.Copy > 0 ? "again" : ""]));
+        foreach (var kind in report.Tensors.GroupBy(t => t.Origin).OrderBy(g => g.Key))
+            terminal.Line($"{kind.Count()} tensors {kind.Key.ToString().ToLowerInvariant()}");
+        foreach (var same in report.Tensors.Where(t => t.Origin == TensorOrigin.Fresh).GroupBy(t => t.Note))
+            terminal.Line($"  kept their own numbers: {same.First().Name}{(same.Count() > 1 ? $" and {same.Count() - 1} more" : "")}: {same.Key}");
+        if (report.Stages.Count > 0)
+            terminal.Table(["end of", "source mean", "deviation", "result mean", "deviation"], report.Stages.Select(s => (string[])
+                [s.Path, Short(s.SourceMean), Short(s.SourceDeviation), Short(s.TargetMean), Short(s.TargetDeviation)]), 1, 2, 3, 4);
+        foreach (string note in report.Notes)
+            terminal.Line($"note: {note}");
+        terminal.Line($"parameters {report.ParametersBefore:N0} → {report.ParametersAfter:N0}");
+        if (report.Verification is { } verification)
+            VerifyCommand.Print(terminal, verification);
+        terminal.Line($"wrote {report.Output}");
+    }
+
+    private static string Short(double value) => value.ToString("g3", CultureInfo.InvariantCulture);
+}

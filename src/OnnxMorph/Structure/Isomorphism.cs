@@ -1,0 +1,138 @@
+namespace OnnxMorph.Structure;
+
+/// <summary>A part of a target and the part of a source that it has its weights from.</summary>
+/// <param name="Target">The target's part.</param>
+/// <param name="Source">The source's part.</param>
+/// <param name="Copy">How many parts of the target before it have the same source.</param>
+public sealed record SectionPair(Section Target, Section Source, int Copy);
+
+/// <summary>
+/// Whether two networks are of one family: their stages and the roles of layers inside blocks match, up to how often blocks are repeated
+/// (IM Init; METHODS.md §3.1). Channel counts, kernel sizes, projections on skips and batch norms, which exporters fold, make no difference.
+/// </summary>
+/// <param name="Pairs">For each part of the target its source; empty where the networks are not isomorphic.</param>
+/// <param name="Difference">The first difference, as a sentence; null where there is none.</param>
+public sealed record Isomorphism(IReadOnlyList<SectionPair> Pairs, string? Difference)
+{
+    /// <summary>Compares two networks.</summary>
+    public static Isomorphism Of(AnalysedModel source, AnalysedModel target) => new Comparison(source, target).Run();
+
+    private sealed class Comparison(AnalysedModel source, AnalysedModel target)
+    {
+        private readonly List<SectionPair> _pairs = [];
+        private string? _difference;
+
+        public Isomorphism Run()
+        {
+            (ModelStructure from, ModelStructure to) = (source.Structure, target.Structure);
+            if (Same(from.Stem, to.Stem) && SameCount(from.Stages.Count, to.Stages.Count))
+                foreach ((Stage own, Stage other) in from.Stages.Zip(to.Stages))
+                    if (!SameStage(own, other))
+                        break;
+            if (_difference is null)
+                Same(from.Head, to.Head);
+            return new Isomorphism(_difference is null ? _pairs : [], _difference);
+        }
+
+        private bool SameCount(int from, int to)
+        {
+            if (from != to)
+                _difference ??= $"the source has {from} stages and the target {to}.";
+            return from == to;
+        }
+
+        private bool SameStage(Stage from, Stage to)
+        {
+            if (from.Transition is null != to.Transition is null)
+            {
+                _difference ??= $"the {(from.Transition is null ? "target" : "source")} has layers between the stages in front of {to.Path}, the other none.";
+                return false;
+            }
+
+            if (from.Transition is { } own && to.Transition is { } other && !Same(own, other))
+                return false;
+            List<List<Block>> sources = Runs(source, from.Blocks), targets = Runs(target, to.Blocks);
+            for (int run = 0; run < Math.Max(sources.Count, targets.Count); run++)
+            {
+                if (run < sources.Count && run < targets.Count && Roles(source, sources[run][0]) == Roles(target, targets[run][0]))
+                {
+                    Pair(sources[run], targets[run], isFirst: run == 0);
+                    continue;
+                }
+
+                _difference ??= $"{Describe("source", source, sources, run, from)} where {Describe("target", target, targets, run, to)}.";
+                return false;
+            }
+
+            return true;
+        }
+
+        private static string Describe(string which, AnalysedModel model, List<List<Block>> runs, int run, Stage stage) => run < runs.Count
+            ? $"{runs[run][0].Path} of the {which} has layers {Roles(model, runs[run][0])}"
+            : $"{stage.Path} of the {which} has no further kind of block";
+
+        private bool Same(Section from, Section to)
+        {
+            (string own, string other) = (Roles(source, from), Roles(target, to));
+            if (own == other)
+                _pairs.Add(new SectionPair(to, from, 0));
+            else
+                _difference ??= $"{from.Path} of the source has {Layers(own)} where that of the target has {Layers(other)}.";
+            return own == other;
+        }
+
+        private static string Layers(string roles) => roles.Length == 0 ? "no layers" : $"layers {roles}";
+
+        private static List<List<Block>> Runs(AnalysedModel model, IReadOnlyList<Block> blocks)
+        {
+            var runs = new List<List<Block>>();
+            foreach (Block block in blocks)
+                if (runs.Count > 0 && Roles(model, runs[^1][^1]) == Roles(model, block))
+                    runs[^1].Add(block);
+                else
+                    runs.Add([block]);
+            return runs;
+        }
+
+        // Roles with the kind of layer, in an order that does not depend on when branches are executed.
+        private static string Roles(AnalysedModel model, Section section) => string.Join(", ",
+            from place in section.Layers
+            let role = place.Role
+            where !role.Split('.').Contains("shortcut") && model.Graph.Nodes[place.Node].OpType != "BatchNormalization"
+            let name = role + (IsDepthwise(model, place) ? " (depthwise)" : "")
+            orderby name.Contains("branch", StringComparison.Ordinal) ? name : "", place.Node
+            select name);
+
+        private static bool IsDepthwise(AnalysedModel model, LayerPlace place) =>
+            model.Analysis.Node(place.Node) is { Layer: { Groups: > 1 } layer } axes && axes.In(layer.WeightInput)[1].Size == 1;
+
+        /// <summary>
+        /// The first block of a stage goes to the first; the others are spread evenly, those that differ in more than channels (a window's
+        /// shift) among their like: block j of dT takes 1 + ⌊(j−1)(dS−2)/(dT−2) + ½⌋ of dS (METHODS.md §3.2).
+        /// </summary>
+        private void Pair(List<Block> sources, List<Block> targets, bool isFirst)
+        {
+            var donors = new Dictionary<Block, Block>();
+            if (isFirst)
+                donors[targets[0]] = sources[0];
+            List<Block> rest = [.. sources.Skip(isFirst && sources.Count > 1 ? 1 : 0)];
+            foreach (var alike in targets.Where(t => !donors.ContainsKey(t)).GroupBy(t => t.Signature).ToList())
+            {
+                List<Block> same = [.. rest.Where(s => s.Signature == alike.Key)];
+                if (same.Count == 0)
+                    same = rest;
+                int count = alike.Count();
+                foreach ((int j, Block to) in alike.Index())
+                    donors[to] = same[count == 1 ? 0 : (int)Math.Floor((double)j * (same.Count - 1) / (count - 1) + 0.5)];
+            }
+
+            var copies = new Dictionary<Block, int>();
+            foreach (Block to in targets)
+            {
+                Block from = donors[to];
+                _pairs.Add(new SectionPair(to, from, copies.GetValueOrDefault(from)));
+                copies[from] = copies.GetValueOrDefault(from) + 1;
+            }
+        }
+    }
+}

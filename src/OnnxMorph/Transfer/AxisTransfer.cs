@@ -1,0 +1,124 @@
+using OnnxMorph.Axes;
+using OnnxMorph.Morphs;
+using OnnxMorph.Structure;
+
+namespace OnnxMorph.Transfer;
+
+/// <summary>
+/// Maps of whole axes from a source to a target: every index of the target's axis is an index of the source's, found through the spaces that the
+/// axes are made of, or nothing. What is contracted is shared out over copies (<see cref="SpaceMaps.Dual"/>).
+/// </summary>
+internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, SpaceMatching spaces, ChannelChoice choice)
+{
+    private readonly HashSet<Space> _outer = OuterSpaces(target), _channels = ChannelSpaces(target);
+
+    /// <summary>The map of an axis.</summary>
+    /// <param name="to">The target's axis.</param>
+    /// <param name="from">The source's.</param>
+    /// <param name="isTaps">Whether it lists the taps of a kernel.</param>
+    /// <param name="seed">Seed of shares and noise.</param>
+    /// <exception cref="TransferRefusedException">There is no such map.</exception>
+    public AxisMap Map(AxisExpression to, AxisExpression from, bool isTaps, ulong seed)
+    {
+        (to, from) = (target.Analysis.Solver.Resolve(to), source.Analysis.Solver.Resolve(from));
+        return isTaps ? AxisMap.Centre((int)from.Size, (int)to.Size) : Build(to, from, seed);
+    }
+
+    private AxisMap Build(AxisExpression to, AxisExpression from, ulong seed)
+    {
+        if (to is ProductAxis t && from is ProductAxis s && t.Parts.Length == s.Parts.Length)
+            return t.Parts.Zip(s.Parts, (part, own) => Build(part, own, seed)).Aggregate(AxisMap.Kronecker);
+        AxisMap primal = Primal(to, from);
+        bool[] sides = [.. target.Analysis.Solver.Leaves(to).Select(leaf => leaf.Dual).Distinct()];
+        return sides is [true] ? SpaceMaps.Dual(primal, Seeds.For(seed, $"{to}")) : primal;
+    }
+
+    // Which index of the source each index of the target copies; a fresh one where it copies none.
+    private AxisMap Primal(AxisExpression to, AxisExpression from)
+    {
+        switch (to, from)
+        {
+            case (SpaceAxis t, SpaceAxis s) when spaces[t.Space] == s.Space && choice[t.Space] is { } chosen && !IsForeign(t, s):
+                return AxisMap.Pick((int)from.Size, 0, chosen);
+            case (ProductAxis t, ProductAxis s) when t.Parts.Length == s.Parts.Length:
+                return t.Parts.Zip(s.Parts, Primal).Aggregate(AxisMap.Kronecker);
+            case (ConcatAxis or SpaceAxis, ConcatAxis) or (ConcatAxis, SpaceAxis):
+                return Parts(Pieces(to), Pieces(from));
+            case var _ when to.Size == from.Size:
+                return AxisMap.Identity((int)to.Size);
+            default:
+                return Resized(to, from);
+        }
+    }
+
+    private static AxisExpression[] Pieces(AxisExpression axis) => axis is ConcatAxis concat ? [.. concat.Parts] : [axis];
+
+    // Of each part of the target the part of the source that its spaces stand for; several where the source has several of the kind.
+    private AxisMap Parts(AxisExpression[] to, AxisExpression[] from)
+    {
+        var starts = new int[from.Length];
+        for (int p = 1; p < from.Length; p++)
+            starts[p] = starts[p - 1] + (int)from[p - 1].Size;
+        int size = (int)from.Sum(p => p.Size), fresh = 0;
+        bool alike = to.Length == from.Length;
+        var used = new Dictionary<int, int>();
+        var rows = new List<Tap[]>();
+        for (int p = 0; p < to.Length; p++)
+        {
+            int[] fitting = [.. Enumerable.Range(0, from.Length).Where(q => Stands(to[p], from[q]))];
+            int part = fitting.Length > 0 ? fitting[Math.Min(used.GetValueOrDefault(fitting[0]), fitting.Length - 1)] : alike ? p : -1;
+            if (fitting.Length > 0)
+                used[fitting[0]] = used.GetValueOrDefault(fitting[0]) + 1;
+            if (part < 0)
+            {
+                for (int i = 0; i < to[p].Size; i++)
+                    rows.Add([new Tap(size + fresh++, 1)]);
+                continue;
+            }
+
+            AxisMap map = Primal(to[p], from[part]);
+            for (int i = 0; i < map.Size; i++)
+                rows.Add([.. map[i].ToArray().Select(tap => tap with { Source = tap.Source < map.SourceSize ? tap.Source + starts[part] : size + fresh++ })]);
+        }
+
+        return AxisMap.FromTaps(size, fresh, rows);
+    }
+
+    // Whether a part of the target is made of the spaces that a part of the source is made of.
+    private bool Stands(AxisExpression to, AxisExpression from)
+    {
+        List<SpaceAxis> own = [.. source.Analysis.Solver.Leaves(from)], other = [.. target.Analysis.Solver.Leaves(to)];
+        return other.Count > 0 && own.Count == other.Count && other.Zip(own).All(pair => spaces[pair.First.Space] == pair.Second.Space);
+    }
+
+    // Channels of another space (the stage before) are spread evenly; positions are interpolated.
+    private AxisMap Resized(AxisExpression to, AxisExpression from)
+    {
+        List<SpaceAxis> leaves = [.. target.Analysis.Solver.Leaves(to)];
+        if (leaves.Any(leaf => _outer.Contains(leaf.Space)) || (leaves.Count == 0 && to is not FixedAxis))
+            throw new TransferRefusedException($"callers give or read this axis, of {from.Size} in the source and {to.Size} in the target");
+        if (leaves.Any(leaf => _channels.Contains(leaf.Space)))
+            return AxisMap.Pick((int)from.Size, 0, [.. Enumerable.Range(0, (int)to.Size).Select(i => (int)((2L * i + 1) * from.Size / (2 * to.Size)))]);
+        return AxisMap.Interpolate((int)from.Size, (int)to.Size);
+    }
+
+    // What callers see in other sizes is another thing.
+    private bool IsForeign(SpaceAxis to, SpaceAxis from) =>
+        to.Size != from.Size && (_outer.Contains(to.Space) || !_channels.Contains(to.Space));
+
+    private static HashSet<Space> OuterSpaces(AnalysedModel model) =>
+        [.. model.Graph.Proto.Output.Select(o => o.Name).Concat(model.Graph.Inputs.Select(i => i.Name)).SelectMany(name => model.Analysis.Axes(name) ?? [])
+            .SelectMany(model.Analysis.Solver.Leaves).Select(leaf => leaf.Space)];
+
+    // What layers make or sum over.
+    private static HashSet<Space> ChannelSpaces(AnalysedModel model)
+    {
+        AxisSolver solver = model.Analysis.Solver;
+        HashSet<Space> spaces = [.. Enumerable.Range(0, model.Graph.Nodes.Count).Select(n => model.Analysis.Node(n)?.Produced).OfType<AxisExpression>().SelectMany(solver.Leaves).Select(l => l.Space)];
+        spaces.UnionWith(model.Analysis.ConstantUses.SelectMany(u => u.Axes).SelectMany(solver.Leaves).Where(l => l.Dual).Select(l => l.Space));
+        return spaces;
+    }
+}
+
+/// <summary>A tensor of the target has no counterpart in the source; it keeps its own numbers.</summary>
+internal sealed class TransferRefusedException(string message) : Exception(message);

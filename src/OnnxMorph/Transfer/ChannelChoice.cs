@@ -1,0 +1,168 @@
+using OnnxMorph.Axes;
+using OnnxMorph.Graph;
+using OnnxMorph.Onnx;
+using OnnxMorph.Operators;
+using OnnxMorph.Structure;
+using OnnxMorph.Weights;
+
+namespace OnnxMorph.Transfer;
+
+/// <summary>Which channels of a source the channels of a target are.</summary>
+public enum WidthRule
+{
+    /// <summary>
+    /// Of more channels the most important, in their order, by the norms' |γ| and, without a norm, the L1 norm of what makes them; of
+    /// fewer each as often as it takes, ⌊(i+½)·nS/nT⌋ (METHODS.md §3).
+    /// </summary>
+    Importance,
+
+    /// <summary>⌊(i+½)·nS/nT⌋ in both directions.</summary>
+    Uniform,
+
+    /// <summary>The first; beyond the last again from the first.</summary>
+    Leading,
+
+    /// <summary>The middle; where there are fewer, uniformly.</summary>
+    Centre,
+}
+
+/// <summary>
+/// Chooses for every space of a target the channels of the source's space. One choice holds for every tensor that touches the space, and
+/// for spaces that belong together.
+/// </summary>
+internal sealed class ChannelChoice
+{
+    private readonly AnalysedModel _source;
+    private readonly Dictionary<Space, int[]> _choices = [];
+    private readonly Dictionary<Space, double[]> _importance = [];
+    private Dictionary<Space, List<(Use Use, Constant Constant, AxisExpression[] Axes, int Axis)>>? _makers;
+
+    /// <summary>Chooses for all matched spaces.</summary>
+    public ChannelChoice(AnalysedModel source, AnalysedModel target, SpaceMatching spaces, WidthRule rule)
+    {
+        _source = source;
+        foreach (var family in Families(target.Analysis.Solver, spaces))
+        {
+            (int from, int to) = (family[0].Source.Size, family[0].Target.Size);
+            int[] choice = from == to ? [.. Enumerable.Range(0, to)] : Choose(rule, from, to, [.. family.Select(f => f.Source).Distinct()]);
+            foreach ((Space space, _) in family)
+                _choices[space] = choice;
+        }
+    }
+
+    /// <summary>For each channel of a target's space the source's channel; null where the space stands for none.</summary>
+    public int[]? this[Space target] => _choices.GetValueOrDefault(target);
+
+    // Companions of equal sizes choose together.
+    private static List<List<(Space Target, Space Source)>> Families(AxisSolver solver, SpaceMatching spaces)
+    {
+        var root = spaces.Pairs.ToDictionary(p => p.Key, p => p.Key);
+        Space Root(Space space)
+        {
+            while (root[space] != space)
+                space = root[space];
+            return space;
+        }
+
+        foreach ((AxisExpression left, AxisExpression right) in solver.Companions)
+        {
+            List<SpaceAxis> a = [.. solver.Leaves(left)], b = [.. solver.Leaves(right)];
+            if (a.Count == b.Count)
+                foreach ((SpaceAxis l, SpaceAxis r) in a.Zip(b))
+                    if (spaces[l.Space] is { } s && spaces[r.Space] is { } t && s.Size == t.Size && l.Space.Size == r.Space.Size)
+                        root[Root(r.Space)] = Root(l.Space);
+        }
+
+        return [.. spaces.Pairs.GroupBy(p => Root(p.Key)).Select(g => g.Select(p => (p.Key, p.Value)).ToList())];
+    }
+
+    private int[] Choose(WidthRule rule, int from, int to, IReadOnlyList<Space> sources)
+    {
+        int[] uniform = [.. Enumerable.Range(0, to).Select(i => (int)((2L * i + 1) * from / (2L * to)))];
+        return rule switch
+        {
+            WidthRule.Leading => [.. Enumerable.Range(0, to).Select(i => i % from)],
+            WidthRule.Centre when to < from => [.. Enumerable.Range((from - to) / 2, to)],
+            WidthRule.Importance when to < from => Most(Importance(sources), to),
+            _ => uniform,
+        };
+    }
+
+    private static int[] Most(double[] importance, int count) =>
+        [.. Enumerable.Range(0, importance.Length).OrderByDescending(c => importance[c]).ThenBy(c => c).Take(count).Order()];
+
+    private double[] Importance(IReadOnlyList<Space> spaces)
+    {
+        var sum = new double[spaces[0].Size];
+        foreach (Space space in spaces)
+        {
+            double[] own = _importance.TryGetValue(space, out double[]? known) ? known : _importance[space] = Importance(space);
+            for (int c = 0; c < sum.Length; c++)
+                sum[c] += own[c];
+        }
+
+        return sum;
+    }
+
+    // Σ |γ_c| over the norms behind what makes the channel; without a norm Σ |w|.
+    private double[] Importance(Space space)
+    {
+        var makers = (_makers ??= Makers()).GetValueOrDefault(space) ?? [];
+        var scales = makers.Where(m => IsScale(m.Use)).ToList();
+        var sum = new double[space.Size];
+        foreach (var (_, constant, axes, axis) in scales.Count > 0 ? scales : [.. makers.Where(m => m.Constant.Shape.Count(s => s > 1) > 1)])
+        {
+            double[] values = ConstantValues.Of(_source.Graph, constant);
+            AxisMap channels = Channels(_source.Analysis.Solver.Resolve(axes[axis]), space);
+            long inner = constant.Shape.Skip(axis + 1).Aggregate(1L, (a, b) => a * b), size = constant.Shape[axis];
+            for (int i = 0; i < values.Length; i++)
+                foreach (Tap tap in channels[(int)(i / inner % size)])
+                    sum[tap.Source] += Math.Abs(values[i]);
+        }
+
+        return sum;
+    }
+
+    // The channel of the space that an index of an axis belongs to; none where it belongs to another.
+    private AxisMap Channels(AxisExpression axis, Space space)
+    {
+        return AxisMap.Pick(space.Size, 0, Of(axis));
+
+        int[] Of(AxisExpression part)
+        {
+            switch (part)
+            {
+                case SpaceAxis s when s.Space == space:
+                    return [.. Enumerable.Range(0, space.Size)];
+                case ProductAxis p:
+                    int[][] factors = [.. p.Parts.Select(x => Of(_source.Analysis.Solver.Resolve(x)))];
+                    return factors.Aggregate((outer, inner) => [.. outer.SelectMany(_ => inner, (o, i) => Math.Max(o, i))]);
+                case ConcatAxis c:
+                    return [.. c.Parts.SelectMany(x => Of(_source.Analysis.Solver.Resolve(x)))];
+                default:
+                    return [.. Enumerable.Repeat(-1, (int)part.Size)];
+            }
+        }
+    }
+
+    private bool IsScale(Use use)
+    {
+        NodeProto node = _source.Graph.Nodes[use.Node];
+        return OperatorRules.For(node) is BatchNormalizationRule or LayerNormalizationRule or GroupNormalizationRule or InstanceNormalizationRule && use.Input == 1;
+    }
+
+    private Dictionary<Space, List<(Use, Constant, AxisExpression[], int)>> Makers()
+    {
+        var makers = new Dictionary<Space, List<(Use, Constant, AxisExpression[], int)>>();
+        foreach ((Constant constant, Use use, AxisExpression[] axes) in _source.Analysis.ConstantUses.Where(u => u.Constant.Type.IsScalable()))
+            for (int axis = 0; axis < axes.Length; axis++)
+                foreach (Space space in _source.Analysis.Solver.Leaves(axes[axis]).Where(leaf => !leaf.Dual).Select(leaf => leaf.Space).Distinct())
+                {
+                    if (!makers.TryGetValue(space, out var list))
+                        makers[space] = list = [];
+                    list.Add((use, constant, axes, axis));
+                }
+
+        return makers;
+    }
+}

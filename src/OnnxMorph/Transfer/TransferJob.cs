@@ -1,0 +1,175 @@
+using System.Text.Json.Serialization;
+using OnnxMorph.Axes;
+using OnnxMorph.Calibration;
+using OnnxMorph.Graph;
+using OnnxMorph.Onnx;
+using OnnxMorph.Structure;
+using OnnxMorph.Verification;
+using OnnxMorph.Weights;
+
+namespace OnnxMorph.Transfer;
+
+/// <summary>How weights are carried into another architecture.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<TransferMethod>))]
+public enum TransferMethod
+{
+    /// <summary>Between networks of one family, stage by stage and role by role (IM Init; METHODS.md §3).</summary>
+    [JsonStringEnumMemberName("isomorphic")]
+    Isomorphic,
+}
+
+/// <summary>A part of a target and the part of the source that it was filled from.</summary>
+/// <param name="Target">The target's path.</param>
+/// <param name="Source">The source's.</param>
+/// <param name="Copy">How many parts before it were filled from the same.</param>
+public sealed record PartReport(string Target, string Source, int Copy);
+
+/// <summary>What the activations at the end of a stage are like on the calibration samples.</summary>
+/// <param name="Path">The stage.</param>
+/// <param name="SourceMean">Their mean in the source.</param>
+/// <param name="SourceDeviation">Their standard deviation there.</param>
+/// <param name="TargetMean">Their mean in the result.</param>
+/// <param name="TargetDeviation">Their standard deviation there.</param>
+public sealed record StageStatistics(string Path, double SourceMean, double SourceDeviation, double TargetMean, double TargetDeviation);
+
+/// <summary>What a transfer did: what <c>transfer --json</c> prints.</summary>
+/// <param name="Output">The file that was written.</param>
+/// <param name="Method">The method.</param>
+/// <param name="Parts">The target's parts and where they come from.</param>
+/// <param name="ParametersBefore">Elements of the source's floating-point constants.</param>
+/// <param name="ParametersAfter">Elements of the target's.</param>
+/// <param name="Tensors">The target's floating-point constants.</param>
+/// <param name="Stages">What activations are like where samples were given to calibrate with; empty elsewhere.</param>
+/// <param name="Notes">What a user should know.</param>
+/// <param name="Verification">How far the result computes what the source computes; null where that was not asked for, or the two take different inputs.</param>
+public sealed record TransferReport(
+    string Output, TransferMethod Method, IReadOnlyList<PartReport> Parts, long ParametersBefore, long ParametersAfter,
+    IReadOnlyList<TransferredTensor> Tensors, IReadOnlyList<StageStatistics> Stages, IReadOnlyList<string> Notes, VerificationReport? Verification);
+
+/// <summary>A transfer from file to file: the target's architecture with weights from the source.</summary>
+public sealed class TransferJob
+{
+    /// <summary>The file of the trained model.</summary>
+    public required string Source { get; init; }
+
+    /// <summary>The file of the model to fill; its own weights stay where nothing fits.</summary>
+    public required string Target { get; init; }
+
+    /// <summary>The file to write.</summary>
+    public required string Output { get; init; }
+
+    /// <summary>How.</summary>
+    public TransferMethod Method { get; init; }
+
+    /// <summary>Which channels go where.</summary>
+    public WidthRule Width { get; init; }
+
+    /// <summary>Samples to set statistics with: those of batch norms, or of layers that norms were folded into; null leaves them as they are carried.</summary>
+    public string? Calibrate { get; init; }
+
+    /// <summary>Seed of everything random.</summary>
+    public ulong Seed { get; init; }
+
+    /// <summary>How to compare with the source; null does not.</summary>
+    public VerifyOptions? Verify { get; init; } = new();
+
+    /// <summary>Whether files that exist may be replaced.</summary>
+    public bool Force { get; init; }
+
+    /// <summary>Evaluates the weights.</summary>
+    public WeightEvaluator Evaluator { get; init; } = new();
+
+    /// <summary>Told what the job is at.</summary>
+    public IProgress<string>? Progress { get; init; }
+
+    /// <summary>Runs the job.</summary>
+    /// <exception cref="OnnxMorphException">A model cannot be read, or the output cannot be written.</exception>
+    /// <exception cref="RefusedException">The models are not isomorphic; the message names the first difference.</exception>
+    public TransferReport Run(CancellationToken cancellation = default)
+    {
+        string output = Path.GetFullPath(Output);
+        OnnxWriter.CheckFree(output, Force);
+        Begin("reading");
+        OnnxModel source = OnnxReader.Read(Source), target = OnnxReader.Read(Target);
+        OnnxWriter.CheckSpared(source, output);
+        Begin("matching");
+        SharedConstants.Part(target);
+        AnalysedModel from = AnalysedModel.Of(source), to = AnalysedModel.Of(target);
+        var isomorphism = Isomorphism.Of(from, to);
+        if (isomorphism.Difference is { } difference)
+            throw new RefusedException($"The models are not isomorphic: {difference}");
+        var transfer = new WeightTransfer(from, to, isomorphism.Pairs, Width, Seed);
+        IReadOnlyList<TransferredTensor> tensors = transfer.Apply();
+        var notes = new List<string>(transfer.Notes);
+        VerificationReport? verification = null;
+        IReadOnlyList<StageStatistics> stages = [];
+        using TemporaryFolder folder = new();
+        OnnxModel result = to.Model;
+        if (Calibrate is { } samples)
+            (result, stages) = Calibrated(from, to, transfer, samples, folder.Path, notes);
+        Begin("writing");
+        OnnxWriter.Write(result, output, new EvaluatedWeights(Evaluator), new WriteOptions { Force = Force, Accept = Accept }, null, cancellation);
+        return new TransferReport(
+            output, Method, [.. isomorphism.Pairs.Select(p => new PartReport(p.Target.Path, p.Source.Path, p.Copy))],
+            ModelInspection.CountParameters(source), ModelInspection.CountParameters(to.Model), tensors, stages, notes, verification);
+
+        bool Accept(string written)
+        {
+            if (Verify is { } options)
+            {
+                Begin("verifying");
+                verification = Verifier.Compare(Source, written, options with { Probe = options.Probe ?? new ModelProbe(Evaluator) }, cancellation);
+            }
+
+            return true;
+        }
+
+        (OnnxModel, IReadOnlyList<StageStatistics>) Calibrated(
+            AnalysedModel from, AnalysedModel to, WeightTransfer transfer, string samples, string folder, List<string> notes)
+        {
+            Begin("measuring the source");
+            var layers = transfer.Results().ToList();
+            Dictionary<string, int> own = Ends(from), other = Ends(to);
+            var values = layers.Select(l => (l.Source, l.SourceAxis)).Distinct().ToDictionary(v => v.Source, v => v.SourceAxis);
+            foreach ((string value, int axis) in own)
+                values.TryAdd(value, axis);
+            var measured = ActivationStatistics.Measure(from.Model, values, samples, notes);
+            Begin("calibrating");
+            string carried = Path.Combine(folder, "carried.onnx"), calibrated = Path.Combine(folder, "calibrated.onnx");
+            OnnxWriter.Write(to.Model, carried, new EvaluatedWeights(Evaluator), null, null, cancellation);
+            AnalysedModel model = AnalysedModel.Of(OnnxReader.Read(carried));
+            int set = Recalibration.Run(model, layers.ToDictionary(l => l.Target, l => Targets(l.Channels, measured[l.Source])), samples, notes);
+            notes.Add($"Statistics of {set} norms and layers were set on the samples.");
+            OnnxWriter.Write(model.Model, calibrated, new EvaluatedWeights(Evaluator), null, null, cancellation);
+            OnnxModel result = OnnxReader.Read(calibrated);
+            var after = ActivationStatistics.Measure(result, other, samples, notes);
+            return (result, [.. from.Structure.Stages.Zip(own.Keys, other.Keys).Select(stage =>
+                Statistics(stage.First.Path, measured[stage.Second], after[stage.Third]))]);
+        }
+
+        void Begin(string stage)
+        {
+            Progress?.Report(stage);
+            cancellation.ThrowIfCancellationRequested();
+        }
+    }
+
+    // The results of the stages' last blocks, each with its axis of channels.
+    private static Dictionary<string, int> Ends(AnalysedModel model) => model.Structure.Stages.Select(stage => stage.Blocks[^1].Exit)
+        .ToDictionary(value => value, value => Math.Min(1, model.Analysis.Shapes.Dims(value)!.Length - 1));
+
+    internal static ChannelTargets Targets(AxisMap channels, List<ChannelMoments> source)
+    {
+        double[] Of(Func<ChannelMoments, double> what) => [.. Enumerable.Range(0, channels.Size).Select(c =>
+            channels[c] is [{ Weight: 1 } tap] && tap.Source < source.Count ? what(source[tap.Source]) : double.NaN)];
+        return new ChannelTargets(Of(m => m.Mean), Of(m => Math.Sqrt(m.Variance)));
+    }
+
+    private static StageStatistics Statistics(string path, List<ChannelMoments> source, List<ChannelMoments> target)
+    {
+        (ChannelMoments own, ChannelMoments other) = (new(), new());
+        source.ForEach(own.Add);
+        target.ForEach(other.Add);
+        return new StageStatistics(path, own.Mean, Math.Sqrt(own.Variance), other.Mean, Math.Sqrt(other.Variance));
+    }
+}

@@ -1,0 +1,114 @@
+using OnnxMorph.Graph;
+using OnnxMorph.Onnx;
+using OnnxMorph.Structure;
+
+namespace OnnxMorph.Transfer;
+
+/// <summary>Where a constant is used in a target, and the use in a source that does the same there.</summary>
+/// <param name="Target">The use in the target.</param>
+/// <param name="Source">The use in the source.</param>
+/// <param name="Pair">The parts of the networks that they are in.</param>
+internal sealed record UseMatch(Use Target, Use Source, SectionPair Pair);
+
+/// <summary>
+/// Finds for the constants of one part of a target those of a part of a source: layers by their role, other nodes with weights
+/// (biases, position tables) by their operator and the layer that they stand behind.
+/// </summary>
+internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
+{
+    private readonly HashSet<int> _ownTrunk = Trunk(source), _otherTrunk = Trunk(target);
+    private readonly List<UseMatch> _matches = [];
+    private readonly HashSet<(Use, Use)> _seen = [];
+    private SectionPair _pair = null!;
+
+    /// <summary>The matches of all constants that have one.</summary>
+    public static IReadOnlyList<UseMatch> Find(AnalysedModel source, AnalysedModel target, IEnumerable<SectionPair> pairs)
+    {
+        var matching = new UseMatching(source, target);
+        foreach (SectionPair pair in pairs)
+            matching.Add(pair);
+        return matching._matches;
+    }
+
+    private void Add(SectionPair pair)
+    {
+        _pair = pair;
+        Dictionary<string, int> from = Places(source, pair.Source, _ownTrunk), to = Places(target, pair.Target, _otherTrunk);
+        foreach ((string place, int node) in to)
+            if (from.TryGetValue(place, out int own))
+                Match(node, own);
+    }
+
+    // Other nodes compute weights and sizes.
+    private static HashSet<int> Trunk(AnalysedModel model) => [.. model.Structure.Sections.SelectMany(s => s.Nodes)];
+
+    // Nodes with weights, under names that parts of the same roles have in common.
+    private static Dictionary<string, int> Places(AnalysedModel model, Section section, HashSet<int> trunk)
+    {
+        var roles = section.Layers.ToDictionary(l => l.Node, l => l.Role);
+        var inside = section.Nodes.ToHashSet();
+        var behind = new Dictionary<int, string>();
+        var places = new Dictionary<string, int>();
+        foreach (int n in section.Nodes)
+        {
+            NodeProto node = model.Graph.Nodes[n];
+            string before = string.Join('|', node.Input.Select(model.Graph.Producer).OfType<int>()
+                .Where(inside.Contains).Select(p => behind.GetValueOrDefault(p, "")).Where(place => place.Length > 0).Distinct());
+            behind[n] = roles.GetValueOrDefault(n, before);
+            if (Weights(model, node, trunk).Length == 0)
+                continue;
+            string name = roles.TryGetValue(n, out string? role) ? role : $"{node.Domain}:{node.OpType} behind {before}";
+            string place = name;
+            for (int number = 2; !places.TryAdd(place, n); number++)
+                place = $"{name} {number}";
+        }
+
+        return places;
+    }
+
+    private void Match(int to, int from)
+    {
+        NodeProto own = source.Graph.Nodes[from], other = target.Graph.Nodes[to];
+        int[] ownInputs = Weights(source, own, _ownTrunk), otherInputs = Weights(target, other, _otherTrunk);
+        if (source.Analysis.Node(from)?.Layer is { } ownLayer && target.Analysis.Node(to)?.Layer is { } otherLayer)
+        {
+            Descend(new Use(to, otherLayer.WeightInput), new Use(from, ownLayer.WeightInput));
+            if (otherInputs.Contains(otherLayer.BiasInput) && ownInputs.Contains(ownLayer.BiasInput))
+                Descend(new Use(to, otherLayer.BiasInput), new Use(from, ownLayer.BiasInput));
+        }
+        else if (own.OpType == other.OpType && own.Domain == other.Domain && ownInputs.Length == otherInputs.Length)
+        {
+            // Operands of a sum may stand in either order.
+            foreach ((int ownInput, int otherInput) in ownInputs.Zip(otherInputs))
+                Descend(new Use(to, otherInput), new Use(from, ownInput));
+        }
+    }
+
+    // Inputs that no activation reaches but through its sizes.
+    private static int[] Weights(AnalysedModel model, NodeProto node, HashSet<int> trunk) =>
+        [.. Enumerable.Range(0, node.Input.Count).Where(i => node.Input[i].Length > 0
+            && (model.Graph.ConstantOf(node.Input[i]) is not null || (model.Graph.Producer(node.Input[i]) is { } p && !trunk.Contains(p))))];
+
+    // Through nodes that bring a weight into form, where both models have the same.
+    private void Descend(Use to, Use from)
+    {
+        if (!_seen.Add((to, from)))
+            return;
+        string other = target.Graph.Nodes[to.Node].Input[to.Input], own = source.Graph.Nodes[from.Node].Input[from.Input];
+        if (target.Graph.ConstantOf(other) is not null)
+        {
+            if (source.Graph.ConstantOf(own) is not null)
+                _matches.Add(new UseMatch(to, from, _pair));
+            return;
+        }
+
+        if (target.Graph.Producer(other) is not { } t || source.Graph.Producer(own) is not { } s || _otherTrunk.Contains(t) || _ownTrunk.Contains(s))
+            return;
+        NodeProto otherNode = target.Graph.Nodes[t], ownNode = source.Graph.Nodes[s];
+        if (otherNode.OpType != ownNode.OpType || otherNode.Domain != ownNode.Domain || otherNode.Input.Count != ownNode.Input.Count)
+            return;
+        for (int input = 0; input < otherNode.Input.Count; input++)
+            if (otherNode.Input[input].Length > 0 && ownNode.Input[input].Length > 0)
+                Descend(new Use(t, input), new Use(s, input));
+    }
+}

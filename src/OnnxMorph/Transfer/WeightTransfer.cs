@@ -1,0 +1,171 @@
+using OnnxMorph.Axes;
+using OnnxMorph.Graph;
+using OnnxMorph.Morphs;
+using OnnxMorph.Operators;
+using OnnxMorph.Structure;
+using OnnxMorph.Weights;
+
+namespace OnnxMorph.Transfer;
+
+/// <summary>A floating-point tensor of a target after a transfer.</summary>
+/// <param name="Name">Its name.</param>
+/// <param name="Shape">Its sizes.</param>
+/// <param name="Origin">Whether its numbers are a tensor's of the source, computed from one, or the target's own.</param>
+/// <param name="Source">The source's tensor; null where there is none.</param>
+/// <param name="Note">What was done, or why nothing was.</param>
+public sealed record TransferredTensor(string Name, IReadOnlyList<long> Shape, TensorOrigin Origin, string? Source, string? Note);
+
+/// <summary>Fills the weights of a target from those of an isomorphic source (IM Init; METHODS.md §3).</summary>
+internal sealed class WeightTransfer
+{
+    private readonly AnalysedModel _source, _target;
+    private readonly ulong _seed;
+    private readonly Dictionary<Use, AxisExpression[]> _own, _other;
+    private readonly AxisTransfer _axes;
+    private readonly Dictionary<Use, UseMatch> _matches;
+    private readonly Dictionary<Use, WeightExpression> _starts = [];
+
+    public WeightTransfer(AnalysedModel source, AnalysedModel target, IReadOnlyList<SectionPair> pairs, WidthRule rule, ulong seed)
+    {
+        (_source, _target, _seed) = (source, target, seed);
+        (_own, _other) = (SpaceMatching.Axes(source), SpaceMatching.Axes(target));
+        _matches = [];
+        foreach (UseMatch match in UseMatching.Find(source, target, pairs))
+            _matches.TryAdd(match.Target, match);
+        var spaces = new SpaceMatching(source, target, _matches.Values);
+        _axes = new AxisTransfer(source, target, spaces, new ChannelChoice(source, target, spaces, rule));
+        foreach (SectionPair pair in pairs.Where(p => p.Copy > 0))
+            Inserted(pair);
+    }
+
+    /// <summary>Notes for the user.</summary>
+    public List<string> Notes { get; } = [];
+
+    // A block whose source fills another block already starts as the identity, where it can.
+    private void Inserted(SectionPair pair)
+    {
+        if (pair.Target is not Block block || IdentityPlan.For(_target.Analysis, block) is not { Refusal: null } plan)
+            return;
+        foreach (((int node, int input), WeightExpression start) in plan.Starts)
+            _starts[new Use(node, input)] = start;
+    }
+
+    /// <summary>
+    /// For each layer of the target whose bias comes from the source its result, and where in the source that result comes from. Layers that start
+    /// as identities are left out.
+    /// </summary>
+    public IEnumerable<(string Target, string Source, int SourceAxis, AxisMap Channels)> Results()
+    {
+        foreach (UseMatch match in _matches.Values)
+        {
+            if (_target.Analysis.Node(match.Target.Node) is not { Layer: { } layer } || _source.Analysis.Node(match.Source.Node) is not { Layer: { } ownLayer }
+                || match.Target.Input != layer.BiasInput || _starts.Keys.Any(start => start.Node == match.Target.Node)
+                || !_other.TryGetValue(match.Target, out AxisExpression[]? axes) || !_own.TryGetValue(match.Source, out AxisExpression[]? own) || (axes.Length, own.Length) != (1, 1))
+                continue;
+            AxisMap? channels = null;
+            try
+            {
+                channels = _axes.Map(axes[0], own[0], isTaps: false, 0);
+            }
+            catch (TransferRefusedException)
+            {
+            }
+
+            if (channels is not null)
+                yield return (_target.Graph.Nodes[match.Target.Node].Output[0], _source.Graph.Nodes[match.Source.Node].Output[0], ownLayer.OutputAxis, channels);
+        }
+    }
+
+    /// <summary>Writes the weights into the target and says where each tensor comes from.</summary>
+    public IReadOnlyList<TransferredTensor> Apply()
+    {
+        var editor = new GraphEditor(_target.Graph);
+        var report = new List<TransferredTensor>();
+        foreach (var uses in _target.Analysis.ConstantUses.Where(u => u.Constant.Type.IsScalable() && !IsArchitecture(u.Constant, u.Use)).GroupBy(u => u.Constant))
+        {
+            Constant constant = uses.Key;
+            var forms = new List<(TransferredTensor Report, WeightExpression? Data, List<Use> Uses)>();
+            foreach (Use use in uses.Select(u => u.Use))
+            {
+                (TransferredTensor tensor, WeightExpression? data) = Fill(constant, use);
+                var same = forms.FirstOrDefault(f => f.Report == tensor && Equal(f.Data, data));
+                if (same.Uses is null)
+                    forms.Add(same = (tensor, data, []));
+                same.Uses.Add(use);
+            }
+
+            foreach ((TransferredTensor tensor, WeightExpression? data, List<Use> same) in forms)
+            {
+                if (data is not null)
+                    editor.Replace(constant, data, same, uses.Count());
+                report.Add(tensor);
+            }
+        }
+
+        editor.Commit();
+        return report;
+    }
+
+    // A number that stands in a node (an exponent, an ε), or that is a size or a root of one in both models (1/√d), is no parameter.
+    private bool IsArchitecture(Constant constant, Use use)
+    {
+        if (constant.Count != 1 || constant.Node is not null)
+            return constant.Count == 1;
+        if (!_matches.TryGetValue(use, out UseMatch? match) || Source(match) is not { Count: 1 } from || !from.Type.IsScalable())
+            return false;
+        double other = ConstantValues.Of(_target.Graph, constant)[0], own = ConstantValues.Of(_source.Graph, from)[0];
+        return other != own && s_powers.Any(power => IsSize(_target, match.Pair.Target, other, power) && IsSize(_source, match.Pair.Source, own, power));
+    }
+
+    private static readonly double[] s_powers = [1, -1, 0.5, -0.5, 0.25, -0.25];
+
+    private static bool IsSize(AnalysedModel model, Section section, double value, double power) =>
+        section.Nodes.SelectMany(n => model.Graph.Nodes[n].Output).SelectMany(v => model.Analysis.Shapes.Dims(v) ?? [])
+            .Any(size => size > 1 && Math.Abs(Math.Pow(size, power) - value) <= 1e-6 * Math.Abs(value));
+
+    private Constant? Source(UseMatch match) => _source.Graph.ConstantOf(_source.Graph.Nodes[match.Source.Node].Input[match.Source.Input]);
+
+    private static bool Equal(WeightExpression? a, WeightExpression? b) => ReferenceEquals(a, b) || (a, b) switch
+    {
+        (MappedWeight x, MappedWeight y) => Equal(x.Source, y.Source) && x.Maps.SequenceEqual(y.Maps) && x.Fill == y.Fill,
+        (FilledWeight x, FilledWeight y) => x.Fill == y.Fill && x.Shape.SequenceEqual(y.Shape),
+        (StoredWeight x, StoredWeight y) => x.File == y.File && x.Offset == y.Offset && x.Bytes.Equals(y.Bytes) && x.Shape.SequenceEqual(y.Shape),
+        _ => false,
+    };
+
+    private (TransferredTensor Report, WeightExpression? Data) Fill(Constant constant, Use use)
+    {
+        TransferredTensor Report(TensorOrigin origin, string? from, string? note) => new(constant.Name, constant.Shape, origin, from, note);
+        if (!_matches.TryGetValue(use, out UseMatch? match))
+            return (Report(TensorOrigin.Fresh, null, "nothing in the source stands where it does"), null);
+        Constant from = Source(match)!;
+        if (_starts.TryGetValue(use, out WeightExpression? start))
+            return (Report(TensorOrigin.Mapped, from.Name, "its block starts as the identity"), start);
+        try
+        {
+            if (from.Type != constant.Type)
+                throw new TransferRefusedException($"it is {constant.Type}, and {from.Type} in the source");
+            WeightExpression data = Expression(constant, use, from, match.Source);
+            return (Report(data is MappedWeight ? TensorOrigin.Mapped : TensorOrigin.Exact, from.Name, null), data);
+        }
+        catch (TransferRefusedException refused)
+        {
+            return (Report(TensorOrigin.Fresh, from.Name, refused.Message), null);
+        }
+    }
+
+    private WeightExpression Expression(Constant constant, Use use, Constant from, Use own)
+    {
+        AxisExpression[] axes = _other[use], ownAxes = _own[own];
+        if (axes.Length != ownAxes.Length)
+            throw new TransferRefusedException($"it has {axes.Length} axes, and {ownAxes.Length} in the source");
+        int taps = Layer(_target, use) is { } layer ? axes.Length - layer.SpatialAxes : axes.Length;
+        AxisMap[] maps = [.. axes.Select((axis, i) => _axes.Map(axis, ownAxes[i], i >= taps, Seeds.For(_seed, $"{constant.Name} axis {i}")))];
+        FreshWeights fresh = FreshWeights.Of(_target.Analysis, use, axes, onZeros: false);
+        return _source.Graph.Model.Data(from.Tensor).Map([.. maps], maps.All(m => m.FreshSize == 0) ? Weights.Fill.Zero : fresh.Fill(constant, axis => axis.Size, _seed));
+    }
+
+    // The layer whose weight a use is.
+    private static LinearLayer? Layer(AnalysedModel model, Use use) =>
+        model.Analysis.Node(use.Node)?.Layer is { } layer && layer.WeightInput == use.Input ? layer : null;
+}

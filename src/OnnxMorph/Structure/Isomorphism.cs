@@ -4,7 +4,10 @@ namespace OnnxMorph.Structure;
 /// <param name="Target">The target's part.</param>
 /// <param name="Source">The source's part.</param>
 /// <param name="Copy">How many parts of the target before it have the same source.</param>
-public sealed record SectionPair(Section Target, Section Source, int Copy);
+/// <param name="StandsFor">
+/// The last part of the source that the target's part stands for, where a stage has fewer blocks than the source's; null elsewhere.
+/// </param>
+public sealed record SectionPair(Section Target, Section Source, int Copy, Section? StandsFor = null);
 
 /// <summary>
 /// Whether two networks are of one family: their stages and the roles of layers inside blocks match, up to how often blocks are repeated
@@ -127,10 +130,12 @@ public sealed record Isomorphism(IReadOnlyList<SectionPair> Pairs, string? Diffe
             }
 
             var copies = new Dictionary<Block, int>();
-            foreach (Block to in targets)
+            foreach ((int j, Block to) in targets.Index())
             {
                 Block from = donors[to];
-                _pairs.Add(new SectionPair(to, from, copies.GetValueOrDefault(from)));
+                Block? last = targets.Count >= sources.Count ? null
+                    : sources[targets.Count == 1 ? ^1 : (int)Math.Floor((double)j * (sources.Count - 1) / (targets.Count - 1) + 0.5)];
+                _pairs.Add(new SectionPair(to, from, copies.GetValueOrDefault(from), last));
                 copies[from] = copies.GetValueOrDefault(from) + 1;
             }
         }

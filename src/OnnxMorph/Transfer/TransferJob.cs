@@ -106,7 +106,7 @@ public sealed class TransferJob
         using TemporaryFolder folder = new();
         OnnxModel result = to.Model;
         if (Calibrate is { } samples)
-            (result, stages) = Calibrated(from, to, transfer, samples, folder.Path, notes);
+            (result, stages) = Calibrated(from, to, transfer, isomorphism.Pairs, samples, folder.Path, notes);
         Begin("writing");
         OnnxWriter.Write(result, output, new EvaluatedWeights(Evaluator), new WriteOptions { Force = Force, Accept = Accept }, null, cancellation);
         return new TransferReport(
@@ -125,12 +125,12 @@ public sealed class TransferJob
         }
 
         (OnnxModel, IReadOnlyList<StageStatistics>) Calibrated(
-            AnalysedModel from, AnalysedModel to, WeightTransfer transfer, string samples, string folder, List<string> notes)
+            AnalysedModel from, AnalysedModel to, WeightTransfer transfer, IReadOnlyList<SectionPair> pairs, string samples, string folder, List<string> notes)
         {
             Begin("measuring the source");
-            var layers = transfer.Results().ToList();
+            var results = transfer.Results().Concat(transfer.Sums(pairs)).ToList();
             Dictionary<string, int> own = Ends(from), other = Ends(to);
-            var values = layers.Select(l => (l.Source, l.SourceAxis)).Distinct().ToDictionary(v => v.Source, v => v.SourceAxis);
+            var values = results.Select(r => (r.Source, r.SourceAxis)).Distinct().ToDictionary(v => v.Source, v => v.SourceAxis);
             foreach ((string value, int axis) in own)
                 values.TryAdd(value, axis);
             var measured = ActivationStatistics.Measure(from.Model, values, samples, notes);
@@ -138,8 +138,8 @@ public sealed class TransferJob
             string carried = Path.Combine(folder, "carried.onnx"), calibrated = Path.Combine(folder, "calibrated.onnx");
             OnnxWriter.Write(to.Model, carried, new EvaluatedWeights(Evaluator), null, null, cancellation);
             AnalysedModel model = AnalysedModel.Of(OnnxReader.Read(carried));
-            int set = Recalibration.Run(model, layers.ToDictionary(l => l.Target, l => Targets(l.Channels, measured[l.Source])), samples, notes);
-            notes.Add($"Statistics of {set} norms and layers were set on the samples.");
+            int set = Recalibration.Run(model, results.ToDictionary(r => r.Target, r => Targets(r.Channels, measured[r.Source])), samples, notes);
+            notes.Add($"Statistics of {set} norms, layers and sums were set on the samples.");
             OnnxWriter.Write(model.Model, calibrated, new EvaluatedWeights(Evaluator), null, null, cancellation);
             OnnxModel result = OnnxReader.Read(calibrated);
             var after = ActivationStatistics.Measure(result, other, samples, notes);

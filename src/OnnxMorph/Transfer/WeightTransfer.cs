@@ -62,17 +62,44 @@ internal sealed class WeightTransfer
                 || match.Target.Input != layer.BiasInput || _starts.Keys.Any(start => start.Node == match.Target.Node)
                 || !_other.TryGetValue(match.Target, out AxisExpression[]? axes) || !_own.TryGetValue(match.Source, out AxisExpression[]? own) || (axes.Length, own.Length) != (1, 1))
                 continue;
-            AxisMap? channels = null;
-            try
-            {
-                channels = _axes.Map(axes[0], own[0], isTaps: false, 0);
-            }
-            catch (TransferRefusedException)
-            {
-            }
-
-            if (channels is not null)
+            if (Channels(axes[0], own[0]) is { } channels)
                 yield return (_target.Graph.Nodes[match.Target.Node].Output[0], _source.Graph.Nodes[match.Source.Node].Output[0], ownLayer.OutputAxis, channels);
+        }
+    }
+
+    /// <summary>
+    /// For each sum that ends a residual block of the target which stands for several of the source's, the sum behind the last of these.
+    /// </summary>
+    public IEnumerable<(string Target, string Source, int SourceAxis, AxisMap Channels)> Sums(IEnumerable<SectionPair> pairs)
+    {
+        foreach (SectionPair pair in pairs)
+        {
+            if (pair.StandsFor is not { } last)
+                continue;
+            List<string> own = [.. Sums(_source, last)], other = [.. Sums(_target, pair.Target)];
+            if (own.Count != other.Count)
+                continue;
+            foreach ((string from, string to) in own.Zip(other))
+                if (_source.Analysis.Axes(from) is { Length: > 2 } ownAxes && _target.Analysis.Axes(to) is { Length: > 2 } axes && Channels(axes[1], ownAxes[1]) is { } channels)
+                    yield return (to, from, 1, channels);
+        }
+
+        static IEnumerable<string> Sums(AnalysedModel model, Section section) =>
+            from n in section.Nodes
+            let node = model.Graph.Nodes[n]
+            where node.OpType == "Add" && !node.Input.Any(model.Analysis.IsWeight)
+            select node.Output[0];
+    }
+
+    private AxisMap? Channels(AxisExpression to, AxisExpression from)
+    {
+        try
+        {
+            return _axes.Map(to, from, isTaps: false, 0);
+        }
+        catch (TransferRefusedException)
+        {
+            return null;
         }
     }
 

@@ -1,3 +1,4 @@
+using OnnxMorph.Axes;
 using OnnxMorph.Calibration;
 using OnnxMorph.Morphs;
 using OnnxMorph.Onnx;
@@ -42,7 +43,7 @@ public class IsomorphicTransferTests
         return net;
     }
 
-    private static (ModelProto Result, IReadOnlyList<TransferredTensor> Tensors, WeightTransfer Transfer) Carry(Net source, Net target, WidthRule rule = WidthRule.Importance)
+    private static (ModelProto Result, IReadOnlyList<TransferredTensor> Tensors, (WeightTransfer Weights, IReadOnlyList<SectionPair> Pairs) Transfer) Carry(Net source, Net target, WidthRule rule = WidthRule.Importance)
     {
         OnnxModel model = target.Model;
         SharedConstants.Part(model);
@@ -51,7 +52,7 @@ public class IsomorphicTransferTests
         Assert.Null(isomorphism.Difference);
         var transfer = new WeightTransfer(from, to, isomorphism.Pairs, rule, 1);
         IReadOnlyList<TransferredTensor> tensors = transfer.Apply();
-        return (Check.Written(to.Model), tensors, transfer);
+        return (Check.Written(to.Model), tensors, (transfer, isomorphism.Pairs));
     }
 
     private static void SameFunction(Net source, ModelProto result)
@@ -246,15 +247,15 @@ public class IsomorphicTransferTests
 
     /// <summary>
     /// Every batch norm holds mean and variance of what reaches it in the network as it then is, over all samples; folded layers make what the
-    /// source's layers made.
+    /// source's layers made; and sums behind blocks that stand for several are what the source's last one is.
     /// </summary>
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
     public void StatisticsAreSetInOnePass(bool norm)
     {
-        Net source = Family("basic", [8, 9], [3, 2], 1, norm), target = Family("basic", [6, 7], [2, 2], 2, norm);
-        (ModelProto carried, _, WeightTransfer transfer) = Carry(source, target, WidthRule.Uniform);
+        Net source = Family("basic", [8, 9], [5, 2], 1, norm), target = Family("basic", [6, 7], [2, 2], 2, norm);
+        (ModelProto carried, _, var transfer) = Carry(source, target, WidthRule.Uniform);
         using var folder = new TemporaryFolder();
         string samples = Path.Combine(folder.Path, "image.npy");
         var random = new Random(5);
@@ -262,7 +263,9 @@ public class IsomorphicTransferTests
         double[] pixels = [.. Enumerable.Range(0, Count * 3 * 16 * 16).Select(_ => 2 * random.NextDouble() - 1)];
         Npy(samples, pixels, Count, 3, 16, 16);
         var notes = new List<string>();
-        var results = transfer.Results().ToList();
+        (string Target, string Source, int SourceAxis, AxisMap Channels)[] layers = [.. transfer.Weights.Results()], sums = [.. transfer.Weights.Sums(transfer.Pairs)];
+        Assert.Equal(2, sums.Length);
+        var results = layers.Concat(sums).ToList();
         var measured = ActivationStatistics.Measure(source.Model, results.Select(r => (r.Source, r.SourceAxis)).Distinct().ToDictionary(r => r.Source, r => r.SourceAxis), samples, notes);
         AnalysedModel model = AnalysedModel.Of(new OnnxModel(carried));
         int set = Recalibration.Run(model, results.ToDictionary(r => r.Target, r => TransferJob.Targets(r.Channels, measured[r.Source])), samples, notes);
@@ -283,13 +286,21 @@ public class IsomorphicTransferTests
             held++;
         }
 
-        foreach (var (value, from, _, channels) in results.Where(_ => !norm))
+        // What a sum sets its branch to takes the place of what the branch's own layer was set to.
+        var ends = sums.SelectMany(s => calibrated.Graph.Node.Single(n => n.Output[0] == s.Target).Input).ToHashSet();
+        foreach (var (value, from, _, channels) in sums.Concat(layers.Where(l => !norm && !ends.Contains(l.Target))))
         {
-            if (!calibrated.Graph.Node.Any(n => n.OpType == "Conv" && n.Output[0] == value))
+            if (!calibrated.Graph.Node.Any(n => n.OpType is "Conv" or "Add" && n.Output[0] == value))
                 continue;
             (double[] mean, double[] variance) = Moments(seen[value]);
-            Close([.. Enumerable.Range(0, channels.Size).Select(c => measured[from][channels[c][0].Source].Mean)], mean);
-            Close([.. Enumerable.Range(0, channels.Size).Select(c => measured[from][channels[c][0].Source].Variance)], variance);
+            double[] wanted = [.. Enumerable.Range(0, channels.Size).Select(c => measured[from][channels[c][0].Source].Variance)];
+            bool isLayer = layers.Any(l => l.Target == value);
+            Close([.. Enumerable.Range(0, channels.Size).Select(c => measured[from][channels[c][0].Source].Mean * (isLayer ? 1 : Math.Sqrt(variance[c] / wanted[c])))], mean);
+            if (isLayer)
+                Close(wanted, variance);
+            // A sum cannot vary less than what its branch leaves of the skip, nor a weak branch be blown up.
+            else if (norm)
+                Assert.True(3 * wanted.Zip(variance).Count(v => Math.Abs(v.First - v.Second) < 1e-3 * v.First) >= 2 * wanted.Length);
             held++;
         }
 

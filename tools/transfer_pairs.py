@@ -139,7 +139,7 @@ def is_contrast(source, target):
 def table(rows, options):
     """The document, and how many pairs failed."""
     failures = sum(not row["verdict"].startswith(("holds", "refused")) for row in rows)
-    lines = [__doc__.split("\n\n")[0] and "# Transfer between networks of one family", "",
+    lines = ["# Transfer between networks of one family", "",
              "What `onnxmorph transfer --method isomorphic --calibrate` makes of torchvision's classifiers, as `tools/transfer_pairs.py` found. "
              "A pair holds where every tensor of the target comes from the source, ONNX Runtime runs the result, and at the end of every stage "
              "the deviation of the activations is within a factor of 3 of the source's, and their mean too, or nearer to it than a third of the "

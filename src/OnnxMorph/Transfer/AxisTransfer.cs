@@ -15,14 +15,13 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
     /// <summary>The map of an axis.</summary>
     /// <param name="to">The target's axis.</param>
     /// <param name="from">The source's.</param>
-    /// <param name="isTaps">Whether it lists the taps of a kernel.</param>
     /// <param name="seed">Seed of shares and noise.</param>
     /// <exception cref="TransferRefusedException">There is no such map.</exception>
-    public AxisMap Map(AxisExpression to, AxisExpression from, bool isTaps, ulong seed)
-    {
-        (to, from) = (target.Analysis.Solver.Resolve(to), source.Analysis.Solver.Resolve(from));
-        return isTaps ? AxisMap.Centre((int)from.Size, (int)to.Size) : Build(to, from, seed);
-    }
+    public AxisMap Map(AxisExpression to, AxisExpression from, ulong seed) =>
+        Build(target.Analysis.Solver.Resolve(to), source.Analysis.Solver.Resolve(from), seed);
+
+    /// <summary>Whether layers of the target make the axis or sum over it.</summary>
+    public bool IsChannels(AxisExpression to) => target.Analysis.Solver.Leaves(to).Any(leaf => _channels.Contains(leaf.Space));
 
     private AxisMap Build(AxisExpression to, AxisExpression from, ulong seed)
     {

@@ -95,7 +95,7 @@ internal sealed class WeightTransfer
     {
         try
         {
-            return _axes.Map(to, from, isTaps: false, 0);
+            return _axes.Map(to, from, 0);
         }
         catch (TransferRefusedException)
         {
@@ -187,9 +187,36 @@ internal sealed class WeightTransfer
         if (axes.Length != ownAxes.Length)
             throw new TransferRefusedException($"it has {axes.Length} axes, and {ownAxes.Length} in the source");
         int taps = Layer(_target, use) is { } layer ? axes.Length - layer.SpatialAxes : axes.Length;
-        AxisMap[] maps = [.. axes.Select((axis, i) => _axes.Map(axis, ownAxes[i], i >= taps, Seeds.For(_seed, $"{constant.Name} axis {i}")))];
+        AxisMap[] maps = [.. axes.Select((axis, i) => (i >= taps ? Taps(use, own, i, (int)ownAxes[i].Size, (int)axis.Size) : Positions(use, own, i, ownAxes, axes))
+            ?? _axes.Map(axis, ownAxes[i], Seeds.For(_seed, $"{constant.Name} axis {i}")))];
         FreshWeights fresh = FreshWeights.Of(_target.Analysis, use, axes, onZeros: false);
         return _source.Graph.Model.Data(from.Tensor).Map([.. maps], maps.All(m => m.FreshSize == 0) ? Weights.Fill.Zero : fresh.Fill(constant, axis => axis.Size, _seed));
+    }
+
+    // Kernels keep their middle. Those that stand side by side, as wide as their stride, look at patches: they are stretched, and scaled so that they
+    // make the same of a patch of one colour.
+    private AxisMap? Taps(Use use, Use own, int axis, int from, int to) => from == to ? AxisMap.Identity(to)
+        : Stride(_target, use, axis) == to && Stride(_source, own, axis) == from ? AxisMap.Interpolate(from, to).Times((double)from / to)
+        : AxisMap.Centre(from, to);
+
+    private static long Stride(AnalysedModel model, Use use, int axis)
+    {
+        long[] strides = model.Analysis.Node(use.Node)!.IntList("strides") ?? [];
+        return axis - 2 < strides.Length ? strides[axis - 2] : 1;
+    }
+
+    // A table that is added to an activation, with a row for each position, where the positions are others; null elsewhere.
+    private AxisMap? Positions(Use use, Use own, int axis, AxisExpression[] from, AxisExpression[] to)
+    {
+        if (from[axis].Size == to[axis].Size || _axes.IsChannels(to[axis]) || _target.Graph.Nodes[use.Node].OpType != "Add")
+            return null;
+        return Grid(_source, own, axis, from.Length) is { } ownGrid && Grid(_target, use, axis, to.Length) is { } grid ? PositionGrid.Map(ownGrid, grid) : null;
+    }
+
+    private static long[][]? Grid(AnalysedModel model, Use use, int axis, int rank)
+    {
+        string value = model.Graph.Nodes[use.Node].Input[1 - use.Input];
+        return model.Analysis.Shapes.Dims(value) is { } dims && dims.Length >= rank ? PositionGrid.Of(model, value, dims.Length - rank + axis) : null;
     }
 
     // The layer whose weight a use is.

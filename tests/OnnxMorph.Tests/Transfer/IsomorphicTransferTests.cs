@@ -189,6 +189,41 @@ public class IsomorphicTransferTests
         }
     }
 
+    /// <summary>
+    /// Patches of another size: the first layer makes the same of an image of one colour, and the table of positions, a plane over rows and columns
+    /// behind a row for the class, is that plane at the middles of the larger patches.
+    /// </summary>
+    [Fact]
+    public void PatchesAndTheirPositionsAreResized()
+    {
+        const int Width = 4;
+        Net source = Vit(4, 1), target = Vit(8, 2);
+        TensorProto table = source.Proto.Graph.Initializer.Single(t => t.Name == "positions");
+        double[] plane = [.. Enumerable.Range(0, 17 * Width).Select(i => i < Width ? 9 : 0.25 * ((i / Width - 1) / 4) - 0.5 * ((i / Width - 1) % 4) + i % Width)];
+        table.RawData = Google.Protobuf.ByteString.CopyFrom(Testing.Numbers.Encode(ElementType.Float32, plane));
+        (ModelProto result, IReadOnlyList<TransferredTensor> tensors, _) = Carry(source, target);
+        Assert.DoesNotContain(tensors, t => t.Origin == TensorOrigin.Fresh);
+        double[] resized = Numbers(result, "positions");
+        Assert.Equal(Enumerable.Repeat(9.0, Width), resized[..Width]);
+        for (int patch = 0; patch < 4; patch++)
+            for (int c = 0; c < Width; c++)
+                Assert.Equal(0.25 * (0.5 + 2 * (patch / 2)) - 0.5 * (0.5 + 2 * (patch % 2)) + c, resized[Width + patch * Width + c], 1e-6);
+        double[] Sums(double[] kernel, int size) => [.. kernel.Chunk(size * size).Select(k => k.Sum())];
+        Assert.All(Sums(Numbers(source.Proto, "patches"), 4).Zip(Sums(Numbers(result, "patches"), 8)), pair => Assert.Equal(pair.First, pair.Second, 1e-5));
+
+        static Net Vit(int patch, int seed)
+        {
+            var net = new Net(seed: seed);
+            string x = net.Op("Conv", [net.Input("image", 2, 3, 16, 16), net.Weight([Width, 3, patch, patch], name: "patches"), net.Weight([Width])], new { strides = new[] { patch, patch } });
+            x = net.Transpose(net.Reshape(x, 2, Width, -1), 0, 2, 1);
+            x = net.Op("Concat", [net.Op("Expand", [net.Weight([1, 1, Width], name: "class"), net.Ints(2, 1, Width)]), x], new { axis = 1 });
+            x = net.Add(x, net.Weight([1, 1 + 256 / patch / patch, Width], name: "positions"));
+            x = net.TransformerLayer(net.TransformerLayer(x, Width, 2), Width, 2);
+            net.Output(net.Linear(net.Op("Gather", [net.Norm(x, Width), net.Int(0)], new { axis = 1 }), Width, 3));
+            return net;
+        }
+    }
+
     [Fact]
     public void AHeadOfOtherClassesStaysTheTargets()
     {

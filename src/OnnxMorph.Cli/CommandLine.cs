@@ -72,6 +72,8 @@ internal static class CommandLine
             MorphCommand.Create(),
             TransferCommand.Create(),
             VerifyCommand.Create(),
+            ExchangeCommands.Export(),
+            ExchangeCommands.Import(),
             DevicesCommand.Create(),
         };
         HelpWithExamples.Extend(root);

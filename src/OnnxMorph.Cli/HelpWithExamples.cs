@@ -58,6 +58,19 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
               onnxmorph transfer source.onnx target.onnx -o filled.onnx --json | jq -r '.tensors[] | [.name, .origin, .source] | @tsv'
                   Where each tensor comes from: exact, mapped, or fresh.
             """,
+        ["export"] = """
+            Names are those of the model's initializers, which PyTorch keeps where it exports with training=TrainingMode.PRESERVE and
+            do_constant_folding=False.
+
+            Examples:
+              onnxmorph export filled.onnx -o filled.safetensors
+                  model.load_state_dict(safetensors.torch.load_file("filled.safetensors"), strict=False) takes it.
+            """,
+        ["import"] = """
+            Examples:
+              onnxmorph import model.onnx trained.safetensors -o trained.onnx
+                  What safetensors.torch.save_file(model.state_dict(), "trained.safetensors") wrote, in the place of the model's own weights.
+            """,
         ["similarity"] = """
             Examples:
               onnxmorph similarity source.onnx target.onnx

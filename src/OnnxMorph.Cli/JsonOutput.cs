@@ -2,6 +2,7 @@ using System.Text.Json.Serialization;
 using OnnxMorph.Alignment;
 using OnnxMorph.Graph;
 using OnnxMorph.Morphs;
+using OnnxMorph.Safetensors;
 using OnnxMorph.Transfer;
 using OnnxMorph.Verification;
 
@@ -46,5 +47,6 @@ internal sealed record ErrorJson(string Error, int ExitCode);
 [JsonSerializable(typeof(DeviceJson[]))]
 [JsonSerializable(typeof(SimilarityJson))]
 [JsonSerializable(typeof(TransferReport))]
+[JsonSerializable(typeof(ExchangeReport))]
 [JsonSerializable(typeof(ErrorJson))]
 internal sealed partial class CliJson : JsonSerializerContext;

@@ -94,6 +94,21 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Weights_go_out_and_back_by_name()
+    {
+        Command exported = await Command.Succeed("export", s_resnet, "-o", _files["w.safetensors"], "--json");
+        Assert.Equal(["output", "tensors", "leftOut", "kept"], exported.Document().EnumerateObject().Select(p => p.Name));
+        await Command.Succeed("import", s_resnet, _files["w.safetensors"], "-o", _files["same.onnx"]);
+        Command verified = await Command.Succeed("verify", s_resnet, _files["same.onnx"], "--json");
+        Assert.Equal("bit-exact", verified.Document().GetProperty("exactness").GetString());
+        Assert.Equal(2, (await Command.Run("export", s_resnet, "-o", _files["w.safetensors"])).Code);
+        Assert.Equal(4, (await Command.Run("import", Workspace.Model("digits_transformer.onnx"), _files["w.safetensors"], "-o", _files["none.onnx"])).Code);
+        Assert.Equal(3, (await Command.Run("import", s_resnet, s_resnet, "-o", _files["none.onnx"])).Code);
+        Assert.Equal(5, (await Command.Run("import", s_resnet, "none.safetensors", "-o", _files["none.onnx"])).Code);
+        Assert.False(File.Exists(_files["none.onnx"]));
+    }
+
+    [Fact]
     public async Task Verify_reports_every_output()
     {
         await Command.Succeed("morph", s_resnet, "-o", _files["child.onnx"], "--widen", "*=x1.5");

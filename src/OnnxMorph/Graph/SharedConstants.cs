@@ -1,7 +1,6 @@
-using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 
-namespace OnnxMorph.Transfer;
+namespace OnnxMorph.Graph;
 
 /// <summary>
 /// Gives back their own tensors to parameters that an exporter merged because they happened to be equal before training, as it does with the

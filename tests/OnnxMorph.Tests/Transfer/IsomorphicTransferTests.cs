@@ -1,3 +1,4 @@
+using OnnxMorph.Graph;
 using OnnxMorph.Axes;
 using OnnxMorph.Calibration;
 using OnnxMorph.Morphs;

@@ -1,6 +1,6 @@
-using OnnxMorph.Graph;
 using OnnxMorph.Axes;
 using OnnxMorph.Calibration;
+using OnnxMorph.Graph;
 using OnnxMorph.Morphs;
 using OnnxMorph.Onnx;
 using OnnxMorph.Structure;

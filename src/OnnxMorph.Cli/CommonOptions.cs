@@ -13,6 +13,11 @@ internal static class CommonOptions
 
     public static Option<bool> Quiet() => new("--quiet") { Description = "Print errors only." };
 
+    public static Option<bool> Published() => new("--published")
+    {
+        Description = "Align with the recurrence as published, in which layers are repeated too, not only blocks.",
+    };
+
     public static Option<bool> Force() => new("--force") { Description = "Replace files that exist." };
 
     public static Option<ulong> Seed() => new("--seed")

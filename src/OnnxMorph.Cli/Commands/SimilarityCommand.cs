@@ -12,10 +12,7 @@ internal static class SimilarityCommand
     {
         var source = new Argument<string>("SOURCE") { Description = "The ONNX file that weights would come from." };
         var target = new Argument<string>("TARGET") { Description = "The ONNX file that they would go to." };
-        var published = new Option<bool>("--published")
-        {
-            Description = "Use the recurrence as published, in which layers are repeated too, not only blocks.",
-        };
+        Option<bool> published = CommonOptions.Published();
         Option<bool> json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
         var command = new Command("similarity", "Aligns two models' blocks and layers by shape and says how alike they are, from 0 to 1.")
         {
@@ -30,15 +27,13 @@ internal static class SimilarityCommand
                 NetworkOutline from = Read(parsed.GetRequiredValue(source)), to = Read(parsed.GetRequiredValue(target));
                 return (NetworkAlignment.Of(from, to, rule), NetworkSimilarity.Of(from, to, rule));
             });
-            string? warning = similarity.Symmetric < NetworkSimilarity.Doubtful
-                ? $"Below {NetworkSimilarity.Doubtful} transfer hurt more often than it helped; take another source, or train from scratch." : null;
             if (terminal.Json)
                 terminal.Document(JsonSerializer.Serialize(
-                    new SimilarityJson(similarity.Symmetric, similarity.Forward, similarity.Backward, alignment.Items, warning), CliJson.Default.SimilarityJson));
+                    new SimilarityJson(similarity.Symmetric, similarity.Forward, similarity.Backward, alignment.Items, similarity.Warning), CliJson.Default.SimilarityJson));
             terminal.Table(["target", "source", "score"],
                 alignment.Items.Select(item => (string[])[item.Target, item.Source ?? "", item.Source is null ? "" : $"{item.Score:f2}"]), 2);
             terminal.Line(FormattableString.Invariant($"similarity {similarity.Symmetric:f3}; the source fills {similarity.Forward:f3} of the target, and the target {similarity.Backward:f3} of the source"));
-            if (warning is not null)
+            if (similarity.Warning is { } warning)
                 terminal.Line($"warning: {warning}");
             return (int)ExitCode.Done;
         });

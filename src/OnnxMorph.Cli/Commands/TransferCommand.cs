@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Text.Json;
+using OnnxMorph.Alignment;
 using OnnxMorph.Kernels;
 using OnnxMorph.Morphs;
 using OnnxMorph.Transfer;
@@ -17,8 +18,21 @@ internal static class TransferCommand
         var source = new Argument<string>("SOURCE") { Description = "The trained model's ONNX file." };
         var target = new Argument<string>("TARGET") { Description = "The ONNX file of the model to fill." };
         var output = new Option<string>("--output", "-o") { Description = "The file to write: the target with weights from the source.", HelpName = "OUT", Required = true };
-        var method = new Option<string>("--method") { Description = "How: isomorphic, for two models of one family.", HelpName = "METHOD", DefaultValueFactory = _ => "isomorphic" };
-        method.AcceptOnlyFromAmong("isomorphic");
+        var method = new Option<string>("--method")
+        {
+            Description = "How: isomorphic, for two models of one family; dp, along the best alignment of blocks and layers, for any two.",
+            HelpName = "METHOD",
+            DefaultValueFactory = _ => "isomorphic",
+        };
+        method.AcceptOnlyFromAmong([.. Enum.GetNames<TransferMethod>().Select(n => n.ToLowerInvariant())]);
+        var operation = new Option<string>("--operator")
+        {
+            Description = "With dp, how a tensor becomes one of another shape: maps (channels chosen once for all tensors), or DPIAT's clip, magnitude or full.",
+            HelpName = "OPERATOR",
+            DefaultValueFactory = _ => "maps",
+        };
+        operation.AcceptOnlyFromAmong([.. Enum.GetNames<TransferOperator>().Select(n => n.ToLowerInvariant())]);
+        Option<bool> published = CommonOptions.Published();
         var width = new Option<string>("--width")
         {
             Description = "Which channels go where: importance (the largest norms' scales, evenly where the target has more), uniform, leading or centre.",
@@ -38,7 +52,7 @@ internal static class TransferCommand
         Option<bool> force = CommonOptions.Force(), json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
         var command = new Command("transfer", "Fills a model's weights from a trained model of another width and depth.")
         {
-            source, target, output, method, width, calibrate, noVerify, inputs, seed, device, force, json, quiet,
+            source, target, output, method, operation, published, width, calibrate, noVerify, inputs, seed, device, force, json, quiet,
         };
         command.SetAction((parsed, cancellation) =>
         {
@@ -50,6 +64,9 @@ internal static class TransferCommand
                 Source = parsed.GetRequiredValue(source),
                 Target = parsed.GetRequiredValue(target),
                 Output = parsed.GetRequiredValue(output),
+                Method = Enum.Parse<TransferMethod>(parsed.GetRequiredValue(method), ignoreCase: true),
+                Operator = Enum.Parse<TransferOperator>(parsed.GetRequiredValue(operation), ignoreCase: true),
+                Runs = parsed.GetValue(published) ? RunRule.Any : RunRule.Blocks,
                 Width = Enum.Parse<WidthRule>(parsed.GetRequiredValue(width), ignoreCase: true),
                 Calibrate = parsed.GetValue(calibrate),
                 Seed = seedValue,
@@ -68,7 +85,7 @@ internal static class TransferCommand
 
     private static void Print(Terminal terminal, TransferReport report)
     {
-        terminal.Table(["target", "source", ""], report.Parts.Select(p => (string[])[p.Target, p.Source, p.Copy > 0 ? "again" : ""]));
+        terminal.Table(["target", "source", ""], report.Parts.Select(p => (string[])[p.Target, p.Source ?? "", p.Copy > 0 ? "again" : ""]));
         foreach (var kind in report.Tensors.GroupBy(t => t.Origin).OrderBy(g => g.Key))
             terminal.Line($"{kind.Count()} tensors {kind.Key.ToString().ToLowerInvariant()}");
         foreach (var same in report.Tensors.Where(t => t.Origin == TensorOrigin.Fresh).GroupBy(t => t.Note))

@@ -74,6 +74,10 @@ public sealed record NetworkSimilarity(double Symmetric, double Forward, double 
     /// <summary>Below this the authors found that transfer hurts almost always (28 of 31 pairs), above it almost never (1 of 36).</summary>
     public const double Doubtful = 0.5;
 
+    /// <summary>What to say to who wants to transfer; null where nothing speaks against it.</summary>
+    public string? Warning => Symmetric < Doubtful
+        ? $"Below {Doubtful} transfer hurt more often than it helped; take another source, or train from scratch." : null;
+
     /// <summary>The similarity of a source and a target.</summary>
     public static NetworkSimilarity Of(NetworkOutline source, NetworkOutline target, RunRule rule = RunRule.Blocks)
     {

@@ -32,6 +32,7 @@ public sealed record NetworkOutline(ImmutableArray<NetworkItem> Items)
     public static NetworkOutline Of(AnalysedModel model)
     {
         (AxisAnalysis analysis, ModelStructure structure) = (model.Analysis, model.Structure);
+        IReadOnlyDictionary<int, string> names = Names(model);
         var items = new List<NetworkItem>();
         AddLayers(structure.Stem);
         foreach (Stage stage in structure.Stages)
@@ -46,9 +47,17 @@ public sealed record NetworkOutline(ImmutableArray<NetworkItem> Items)
         AddLayers(structure.Head);
         return new NetworkOutline([.. items]);
 
-        ImmutableArray<AlignedLayer> Layers(Section section) => [.. section.Layers.Select(place => Describe(analysis, place)).OfType<AlignedLayer>()];
+        ImmutableArray<AlignedLayer> Layers(Section section) => [.. section.Layers.Select(place => Describe(analysis, place with { Name = names[place.Node] })).OfType<AlignedLayer>()];
 
         void AddLayers(Section section) => items.AddRange(Layers(section).Select(layer => new NetworkItem(section.Path, false, [layer])));
+    }
+
+    /// <summary>A name for each layer, by number of node: that of its node, or of what it makes where other nodes have the same.</summary>
+    public static IReadOnlyDictionary<int, string> Names(AnalysedModel model)
+    {
+        List<LayerPlace> places = [.. model.Structure.Sections.SelectMany(s => s.Layers).DistinctBy(place => place.Node)];
+        return places.GroupBy(place => place.Name).SelectMany(same => same.Select(place =>
+            (place.Node, Name: same.Skip(1).Any() ? model.Graph.Nodes[place.Node].Output[0] : place.Name))).ToDictionary(p => p.Node, p => p.Name);
     }
 
     // Null for what no weights are carried to: trained scales.

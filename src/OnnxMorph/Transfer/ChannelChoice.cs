@@ -88,7 +88,8 @@ internal sealed class ChannelChoice
         };
     }
 
-    private static int[] Most(double[] importance, int count) =>
+    /// <summary>The indices of the most important channels, in their order.</summary>
+    internal static int[] Most(double[] importance, int count) =>
         [.. Enumerable.Range(0, importance.Length).OrderByDescending(c => importance[c]).ThenBy(c => c).Take(count).Order()];
 
     private double[] Importance(IReadOnlyList<Space> spaces)

@@ -20,7 +20,7 @@ internal sealed class SpaceMatching
         foreach (UseMatch match in matches)
             if (own.TryGetValue(match.Source, out AxisExpression[]? from) && other.TryGetValue(match.Target, out AxisExpression[]? to) && from.Length == to.Length)
                 for (int axis = 0; axis < to.Length; axis++)
-                    Vote(target.Analysis.Solver.Resolve(to[axis]), source.Analysis.Solver.Resolve(from[axis]));
+                    Vote(target.Analysis.Solver.Resolve(to[axis]), source.Analysis.Solver.Resolve(from[match.Transposed ? ^(axis + 1) : axis]));
         foreach ((Space space, var candidates) in votes)
             _spaces[space] = candidates.OrderByDescending(c => c.Value.Made).ThenByDescending(c => c.Value.Read).ThenBy(c => c.Key.Id).First().Key;
 

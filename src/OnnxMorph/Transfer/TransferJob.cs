@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using OnnxMorph.Alignment;
 using OnnxMorph.Axes;
 using OnnxMorph.Calibration;
 using OnnxMorph.Graph;
@@ -16,13 +17,17 @@ public enum TransferMethod
     /// <summary>Between networks of one family, stage by stage and role by role (IM Init; METHODS.md §3).</summary>
     [JsonStringEnumMemberName("isomorphic")]
     Isomorphic,
+
+    /// <summary>Between any two networks, along the best alignment of their blocks and layers by shape (DPIAT; METHODS.md §4).</summary>
+    [JsonStringEnumMemberName("dp")]
+    Dp,
 }
 
 /// <summary>A part of a target and the part of the source that it was filled from.</summary>
 /// <param name="Target">The target's path.</param>
-/// <param name="Source">The source's.</param>
+/// <param name="Source">The source's; null where there is none.</param>
 /// <param name="Copy">How many parts before it were filled from the same.</param>
-public sealed record PartReport(string Target, string Source, int Copy);
+public sealed record PartReport(string Target, string? Source, int Copy);
 
 /// <summary>What the activations at the end of a stage are like on the calibration samples.</summary>
 /// <param name="Path">The stage.</param>
@@ -64,6 +69,12 @@ public sealed class TransferJob
     /// <summary>Which channels go where.</summary>
     public WidthRule Width { get; init; }
 
+    /// <summary>How an aligned layer's tensors become those of another shape (<see cref="TransferMethod.Dp"/>).</summary>
+    public TransferOperator Operator { get; init; } = TransferOperator.Maps;
+
+    /// <summary>Which runs of targets one source may feed (<see cref="TransferMethod.Dp"/>).</summary>
+    public RunRule Runs { get; init; } = RunRule.Blocks;
+
     /// <summary>Samples to set statistics with: those of batch norms, or of layers that norms were folded into; null leaves them as they are carried.</summary>
     public string? Calibrate { get; init; }
 
@@ -95,22 +106,23 @@ public sealed class TransferJob
         Begin("matching");
         SharedConstants.Part(target);
         AnalysedModel from = AnalysedModel.Of(source), to = AnalysedModel.Of(target);
-        var isomorphism = Isomorphism.Of(from, to);
-        if (isomorphism.Difference is { } difference)
-            throw new RefusedException($"The models are not isomorphic: {difference}");
-        var transfer = new WeightTransfer(from, to, isomorphism.Pairs, Width, Seed);
+        var notes = new List<string>();
+        TransferPlan plan = Method == TransferMethod.Dp ? TransferPlan.Aligned(from, to, Runs, notes) : TransferPlan.Isomorphic(from, to);
+        WeightMapping mapping = Method == TransferMethod.Dp && Operator != TransferOperator.Maps
+            ? new ShapeMapping(from, to, plan.Matches, Operator, Evaluator, Seed) : new ChannelMapping(from, to, plan.Matches, Width, Seed);
+        // Shapes alone do not make the first copy of a block what the others could be added to.
+        var transfer = new WeightTransfer(from, to, plan.Matches, mapping, mapping is ChannelMapping ? plan.Pairs.Where(p => p.Copy > 0) : []);
         IReadOnlyList<TransferredTensor> tensors = transfer.Apply();
-        var notes = new List<string>(transfer.Notes);
         VerificationReport? verification = null;
         IReadOnlyList<StageStatistics> stages = [];
         using TemporaryFolder folder = new();
         OnnxModel result = to.Model;
         if (Calibrate is { } samples)
-            (result, stages) = Calibrated(from, to, transfer, isomorphism.Pairs, samples, folder.Path, notes);
+            (result, stages) = Calibrated(from, to, transfer, plan.Pairs, samples, folder.Path, notes);
         Begin("writing");
         OnnxWriter.Write(result, output, new EvaluatedWeights(Evaluator), new WriteOptions { Force = Force, Accept = Accept }, null, cancellation);
         return new TransferReport(
-            output, Method, [.. isomorphism.Pairs.Select(p => new PartReport(p.Target.Path, p.Source.Path, p.Copy))],
+            output, Method, plan.Parts,
             ModelInspection.CountParameters(source), ModelInspection.CountParameters(to.Model), tensors, stages, notes, verification);
 
         bool Accept(string written)

@@ -1,5 +1,6 @@
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
+using OnnxMorph.Operators;
 using OnnxMorph.Structure;
 
 namespace OnnxMorph.Transfer;
@@ -8,7 +9,10 @@ namespace OnnxMorph.Transfer;
 /// <param name="Target">The use in the target.</param>
 /// <param name="Source">The use in the source.</param>
 /// <param name="Pair">The parts of the networks that they are in.</param>
-internal sealed record UseMatch(Use Target, Use Source, SectionPair Pair);
+/// <param name="Nodes">The nodes that the constants reach: the target's and the source's.</param>
+/// <param name="OutputAxis">The target's axis that has a layer's outputs.</param>
+/// <param name="Transposed">Whether one of them is a matrix that is stored the other way round.</param>
+internal sealed record UseMatch(Use Target, Use Source, SectionPair Pair, (int Target, int Source) Nodes, int OutputAxis = 0, bool Transposed = false);
 
 /// <summary>
 /// Finds for the constants of one part of a target those of a part of a source: layers by their role, other nodes with weights
@@ -20,23 +24,45 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
     private readonly List<UseMatch> _matches = [];
     private readonly HashSet<(Use, Use)> _seen = [];
     private SectionPair _pair = null!;
+    private (int Target, int Source) _nodes;
 
-    /// <summary>The matches of all constants that have one.</summary>
-    public static IReadOnlyList<UseMatch> Find(AnalysedModel source, AnalysedModel target, IEnumerable<SectionPair> pairs)
+    /// <summary>The matches of all constants that have one, by the roles of layers in parts of networks that are alike.</summary>
+    public static IReadOnlyList<UseMatch> ByRole(AnalysedModel source, AnalysedModel target, IEnumerable<SectionPair> pairs)
     {
         var matching = new UseMatching(source, target);
         foreach (SectionPair pair in pairs)
             matching.Add(pair);
-        return matching._matches;
+        return matching.Matches;
     }
+
+    /// <summary>The matches of the constants of layers that were aligned, and of biases that are added behind them.</summary>
+    public static IReadOnlyList<UseMatch> ByLayer(AnalysedModel source, AnalysedModel target, IEnumerable<(int Target, int Source, SectionPair Pair)> layers)
+    {
+        var matching = new UseMatching(source, target);
+        foreach ((int to, int from, SectionPair pair) in layers)
+        {
+            (matching._pair, matching._nodes) = (pair, (to, from));
+            matching.Match(to, from);
+        }
+
+        return matching.Matches;
+    }
+
+    // A constant's use is filled once.
+    private IReadOnlyList<UseMatch> Matches => [.. _matches.DistinctBy(match => match.Target)];
 
     private void Add(SectionPair pair)
     {
         _pair = pair;
         Dictionary<string, int> from = Places(source, pair.Source, _ownTrunk), to = Places(target, pair.Target, _otherTrunk);
         foreach ((string place, int node) in to)
+        {
             if (from.TryGetValue(place, out int own))
+            {
+                _nodes = (node, own);
                 Match(node, own);
+            }
+        }
     }
 
     // Other nodes compute weights and sizes.
@@ -72,9 +98,9 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
         int[] ownInputs = Weights(source, own, _ownTrunk), otherInputs = Weights(target, other, _otherTrunk);
         if (source.Analysis.Node(from)?.Layer is { } ownLayer && target.Analysis.Node(to)?.Layer is { } otherLayer)
         {
-            Descend(new Use(to, otherLayer.WeightInput), new Use(from, ownLayer.WeightInput));
-            if (otherInputs.Contains(otherLayer.BiasInput) && ownInputs.Contains(ownLayer.BiasInput))
-                Descend(new Use(to, otherLayer.BiasInput), new Use(from, ownLayer.BiasInput));
+            MatchWeights(to, otherLayer, from, ownLayer);
+            if (Bias(target, to, otherInputs) is { } otherBias && Bias(source, from, ownInputs) is { } ownBias)
+                Descend(otherBias, ownBias);
         }
         else if (own.OpType == other.OpType && own.Domain == other.Domain && ownInputs.Length == otherInputs.Length)
         {
@@ -84,13 +110,55 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
         }
     }
 
+    // A layer's own bias, or the constant that is added right behind it.
+    private static Use? Bias(AnalysedModel model, int node, int[] weights)
+    {
+        int bias = model.Analysis.Node(node)!.Layer!.BiasInput;
+        if (weights.Contains(bias))
+            return new Use(node, bias);
+        foreach (Use use in model.Graph.Uses(model.Graph.Nodes[node].Output[0]))
+            if (model.Graph.Nodes[use.Node] is { OpType: "Add" } sum && ModelGraph.IsStandard(sum) && model.Analysis.IsWeight(sum.Input[1 - use.Input]))
+                return new Use(use.Node, 1 - use.Input);
+        return null;
+    }
+
+    // Matrices may be stored either way, and be turned round on the way to their layer.
+    private void MatchWeights(int to, LinearLayer otherLayer, int from, LinearLayer ownLayer)
+    {
+        (Use Use, int OutputAxis)? other = Matrix(target, to, otherLayer), own = Matrix(source, from, ownLayer);
+        if (other is not { } t || own is not { } s)
+            Descend(new Use(to, otherLayer.WeightInput), new Use(from, ownLayer.WeightInput), otherLayer.WeightOutputAxis);
+        else if (_seen.Add((t.Use, s.Use)))
+            _matches.Add(new UseMatch(t.Use, s.Use, _pair, _nodes, t.OutputAxis, t.OutputAxis != s.OutputAxis));
+    }
+
+    // Where a layer's matrix is stored, and which of its axes has the outputs; null for other weights.
+    private static (Use, int)? Matrix(AnalysedModel model, int layer, LinearLayer axes)
+    {
+        if (axes.SpatialAxes > 0)
+            return null;
+        (var use, int output) = (new Use(layer, axes.WeightInput), axes.WeightOutputAxis);
+        while (true)
+        {
+            string value = model.Graph.Nodes[use.Node].Input[use.Input];
+            if (model.Graph.ConstantOf(value) is { } constant)
+                return constant.Shape.Count == 2 ? (use, output) : null;
+            if (model.Graph.Producer(value) is not { } n || model.Graph.Nodes[n] is not { OpType: "Transpose" } node || !ModelGraph.IsStandard(node)
+                || model.Analysis.Shapes.Dims(value) is not { Length: 2 })
+                return null;
+            if (model.Analysis.Node(n)!.IntList("perm") is not [0, 1])
+                output = 1 - output;
+            use = new Use(n, 0);
+        }
+    }
+
     // Inputs that no activation reaches but through its sizes.
     private static int[] Weights(AnalysedModel model, NodeProto node, HashSet<int> trunk) =>
         [.. Enumerable.Range(0, node.Input.Count).Where(i => node.Input[i].Length > 0
             && (model.Graph.ConstantOf(node.Input[i]) is not null || (model.Graph.Producer(node.Input[i]) is { } p && !trunk.Contains(p))))];
 
     // Through nodes that bring a weight into form, where both models have the same.
-    private void Descend(Use to, Use from)
+    private void Descend(Use to, Use from, int outputAxis = 0)
     {
         if (!_seen.Add((to, from)))
             return;
@@ -98,7 +166,7 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
         if (target.Graph.ConstantOf(other) is not null)
         {
             if (source.Graph.ConstantOf(own) is not null)
-                _matches.Add(new UseMatch(to, from, _pair));
+                _matches.Add(new UseMatch(to, from, _pair, _nodes, outputAxis));
             return;
         }
 

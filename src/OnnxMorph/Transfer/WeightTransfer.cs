@@ -1,7 +1,6 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
 using OnnxMorph.Morphs;
-using OnnxMorph.Operators;
 using OnnxMorph.Structure;
 using OnnxMorph.Weights;
 
@@ -15,26 +14,26 @@ namespace OnnxMorph.Transfer;
 /// <param name="Note">What was done, or why nothing was.</param>
 public sealed record TransferredTensor(string Name, IReadOnlyList<long> Shape, TensorOrigin Origin, string? Source, string? Note);
 
-/// <summary>Fills the weights of a target from those of an isomorphic source (IM Init; METHODS.md §3).</summary>
+/// <summary>Fills the weights of a target: each constant through the mapping from the one of the source that it was matched with.</summary>
 internal sealed class WeightTransfer
 {
     private readonly AnalysedModel _source, _target;
-    private readonly ulong _seed;
-    private readonly Dictionary<Use, AxisExpression[]> _own, _other;
-    private readonly AxisTransfer _axes;
-    private readonly Dictionary<Use, UseMatch> _matches;
+    private readonly WeightMapping _mapping;
+    private readonly Dictionary<Use, UseMatch> _matches = [];
     private readonly Dictionary<Use, WeightExpression> _starts = [];
 
-    public WeightTransfer(AnalysedModel source, AnalysedModel target, IReadOnlyList<SectionPair> pairs, WidthRule rule, ulong seed)
+    /// <summary>A transfer.</summary>
+    /// <param name="source">Where weights come from.</param>
+    /// <param name="target">Where they go.</param>
+    /// <param name="matches">What goes where; of several matches of one constant's use the first counts.</param>
+    /// <param name="mapping">How a constant becomes another.</param>
+    /// <param name="inserted">Parts of the target that start as identities, where they can.</param>
+    public WeightTransfer(AnalysedModel source, AnalysedModel target, IEnumerable<UseMatch> matches, WeightMapping mapping, IEnumerable<SectionPair> inserted)
     {
-        (_source, _target, _seed) = (source, target, seed);
-        (_own, _other) = (SpaceMatching.Axes(source), SpaceMatching.Axes(target));
-        _matches = [];
-        foreach (UseMatch match in UseMatching.Find(source, target, pairs))
+        (_source, _target, _mapping) = (source, target, mapping);
+        foreach (UseMatch match in matches)
             _matches.TryAdd(match.Target, match);
-        var spaces = new SpaceMatching(source, target, _matches.Values);
-        _axes = new AxisTransfer(source, target, spaces, new ChannelChoice(source, target, spaces, rule));
-        foreach (SectionPair pair in pairs.Where(p => p.Copy > 0))
+        foreach (SectionPair pair in inserted)
             Inserted(pair);
     }
 
@@ -60,10 +59,9 @@ internal sealed class WeightTransfer
         {
             if (_target.Analysis.Node(match.Target.Node) is not { Layer: { } layer } || _source.Analysis.Node(match.Source.Node) is not { Layer: { } ownLayer }
                 || match.Target.Input != layer.BiasInput || _starts.Keys.Any(start => start.Node == match.Target.Node)
-                || !_other.TryGetValue(match.Target, out AxisExpression[]? axes) || !_own.TryGetValue(match.Source, out AxisExpression[]? own) || (axes.Length, own.Length) != (1, 1))
+                || _mapping.Channels(match) is not { } channels)
                 continue;
-            if (Channels(axes[0], own[0]) is { } channels)
-                yield return (_target.Graph.Nodes[match.Target.Node].Output[0], _source.Graph.Nodes[match.Source.Node].Output[0], ownLayer.OutputAxis, channels);
+            yield return (_target.Graph.Nodes[match.Target.Node].Output[0], _source.Graph.Nodes[match.Source.Node].Output[0], ownLayer.OutputAxis, channels);
         }
     }
 
@@ -80,7 +78,7 @@ internal sealed class WeightTransfer
             if (own.Count != other.Count)
                 continue;
             foreach ((string from, string to) in own.Zip(other))
-                if (_source.Analysis.Axes(from) is { Length: > 2 } ownAxes && _target.Analysis.Axes(to) is { Length: > 2 } axes && Channels(axes[1], ownAxes[1]) is { } channels)
+                if (_source.Analysis.Axes(from) is { Length: > 2 } ownAxes && _target.Analysis.Axes(to) is { Length: > 2 } axes && _mapping.Channels(axes[1], ownAxes[1]) is { } channels)
                     yield return (to, from, 1, channels);
         }
 
@@ -89,18 +87,6 @@ internal sealed class WeightTransfer
             let node = model.Graph.Nodes[n]
             where node.OpType == "Add" && !node.Input.Any(model.Analysis.IsWeight)
             select node.Output[0];
-    }
-
-    private AxisMap? Channels(AxisExpression to, AxisExpression from)
-    {
-        try
-        {
-            return _axes.Map(to, from, 0);
-        }
-        catch (TransferRefusedException)
-        {
-            return null;
-        }
     }
 
     /// <summary>Writes the weights into the target and says where each tensor comes from.</summary>
@@ -156,6 +142,8 @@ internal sealed class WeightTransfer
     {
         (MappedWeight x, MappedWeight y) => Equal(x.Source, y.Source) && x.Maps.SequenceEqual(y.Maps) && x.Fill == y.Fill,
         (FilledWeight x, FilledWeight y) => x.Fill == y.Fill && x.Shape.SequenceEqual(y.Shape),
+        (TransposedWeight x, TransposedWeight y) => Equal(x.Source, y.Source),
+        (PlacedWeight x, PlacedWeight y) => Equal(x.Outer, y.Outer) && Equal(x.Inner, y.Inner) && x.Start.SequenceEqual(y.Start),
         (StoredWeight x, StoredWeight y) => x.File == y.File && x.Offset == y.Offset && x.Bytes.Equals(y.Bytes) && x.Shape.SequenceEqual(y.Shape),
         _ => false,
     };
@@ -172,54 +160,12 @@ internal sealed class WeightTransfer
         {
             if (from.Type != constant.Type)
                 throw new TransferRefusedException($"it is {constant.Type}, and {from.Type} in the source");
-            WeightExpression data = Expression(constant, use, from, match.Source);
-            return (Report(data is MappedWeight ? TensorOrigin.Mapped : TensorOrigin.Exact, from.Name, null), data);
+            WeightExpression data = _mapping.Map(constant, match, from);
+            return (Report(data is StoredWeight or TransposedWeight { Source: StoredWeight } ? TensorOrigin.Exact : TensorOrigin.Mapped, from.Name, null), data);
         }
         catch (TransferRefusedException refused)
         {
             return (Report(TensorOrigin.Fresh, from.Name, refused.Message), null);
         }
     }
-
-    private WeightExpression Expression(Constant constant, Use use, Constant from, Use own)
-    {
-        AxisExpression[] axes = _other[use], ownAxes = _own[own];
-        if (axes.Length != ownAxes.Length)
-            throw new TransferRefusedException($"it has {axes.Length} axes, and {ownAxes.Length} in the source");
-        int taps = Layer(_target, use) is { } layer ? axes.Length - layer.SpatialAxes : axes.Length;
-        AxisMap[] maps = [.. axes.Select((axis, i) => (i >= taps ? Taps(use, own, i, (int)ownAxes[i].Size, (int)axis.Size) : Positions(use, own, i, ownAxes, axes))
-            ?? _axes.Map(axis, ownAxes[i], Seeds.For(_seed, $"{constant.Name} axis {i}")))];
-        FreshWeights fresh = FreshWeights.Of(_target.Analysis, use, axes, onZeros: false);
-        return _source.Graph.Model.Data(from.Tensor).Map([.. maps], maps.All(m => m.FreshSize == 0) ? Weights.Fill.Zero : fresh.Fill(constant, axis => axis.Size, _seed));
-    }
-
-    // Kernels keep their middle. Those that stand side by side, as wide as their stride, look at patches: they are stretched, and scaled so that they
-    // make the same of a patch of one colour.
-    private AxisMap? Taps(Use use, Use own, int axis, int from, int to) => from == to ? AxisMap.Identity(to)
-        : Stride(_target, use, axis) == to && Stride(_source, own, axis) == from ? AxisMap.Interpolate(from, to).Times((double)from / to)
-        : AxisMap.Centre(from, to);
-
-    private static long Stride(AnalysedModel model, Use use, int axis)
-    {
-        long[] strides = model.Analysis.Node(use.Node)!.IntList("strides") ?? [];
-        return axis - 2 < strides.Length ? strides[axis - 2] : 1;
-    }
-
-    // A table that is added to an activation, with a row for each position, where the positions are others; null elsewhere.
-    private AxisMap? Positions(Use use, Use own, int axis, AxisExpression[] from, AxisExpression[] to)
-    {
-        if (from[axis].Size == to[axis].Size || _axes.IsChannels(to[axis]) || _target.Graph.Nodes[use.Node].OpType != "Add")
-            return null;
-        return Grid(_source, own, axis, from.Length) is { } ownGrid && Grid(_target, use, axis, to.Length) is { } grid ? PositionGrid.Map(ownGrid, grid) : null;
-    }
-
-    private static long[][]? Grid(AnalysedModel model, Use use, int axis, int rank)
-    {
-        string value = model.Graph.Nodes[use.Node].Input[1 - use.Input];
-        return model.Analysis.Shapes.Dims(value) is { } dims && dims.Length >= rank ? PositionGrid.Of(model, value, dims.Length - rank + axis) : null;
-    }
-
-    // The layer whose weight a use is.
-    private static LinearLayer? Layer(AnalysedModel model, Use use) =>
-        model.Analysis.Node(use.Node)?.Layer is { } layer && layer.WeightInput == use.Input ? layer : null;
 }

@@ -40,7 +40,7 @@ internal sealed class KeptReader : TensorReader
     {
         ReshapedWeight reshaped => IsCostly(reshaped.Source, files),
         StoredWeight stored => files && stored.File is not null,
-        _ => expression is MappedWeight or RotatedWeight or SummedWeight,
+        _ => expression is MappedWeight or RotatedWeight or SummedWeight or TransposedWeight or PlacedWeight,
     };
 
     public override void Read(long first, Span<byte> destination) =>

@@ -36,6 +36,8 @@ internal abstract class TensorReader(WeightExpression expression) : IDisposable
         MappedWeight mapped => new MappedReader(mapped, context),
         RotatedWeight rotated => new RotatedReader(rotated, context),
         SummedWeight summed => new SummedReader(summed, context),
+        TransposedWeight transposed => new TransposedReader(transposed, context),
+        PlacedWeight placed => new PlacedReader(placed, context),
         _ => throw new NotSupportedException($"No reader for {expression.GetType().Name}."),
     };
 
@@ -466,5 +468,119 @@ internal sealed class SummedReader : TensorReader
     {
         foreach ((_, TensorReader reader) in _terms)
             reader.Dispose();
+    }
+}
+
+/// <summary>Elements of a transposed matrix: for rows of the result, columns of the source.</summary>
+internal sealed class TransposedReader(TransposedWeight transposed, ReadContext context) : TensorReader(transposed)
+{
+    private readonly TensorReader _source = KeptReader.Open(transposed.Source, context, files: false);
+    private readonly long _rows = transposed.Shape[0], _columns = transposed.Shape[1];
+
+    public override long Granularity => _columns;
+
+    public override void Read(long first, Span<byte> destination)
+    {
+        int size = Format.Size();
+        long end = first + destination.Length / size;
+        if (end == first)
+            return;
+        // Columns top … bottom of the source, for each of its rows that the range touches.
+        (long top, long bottom) = (first / _columns, (end - 1) / _columns);
+        int width = (int)(bottom - top + 1);
+        byte[] buffer = ArrayPool<byte>.Shared.Rent(width * size);
+        for (long column = 0; column < _columns; column++)
+        {
+            Span<byte> row = buffer.AsSpan(0, width * size);
+            _source.Read(column * _rows + top, row);
+            for (int i = 0; i < width; i++)
+            {
+                long element = (top + i) * _columns + column;
+                if (element >= first && element < end)
+                    row.Slice(i * size, size).CopyTo(destination[(int)((element - first) * size)..]);
+            }
+        }
+
+        ArrayPool<byte>.Shared.Return(buffer);
+    }
+
+    public override void Dispose() => _source.Dispose();
+}
+
+/// <summary>Elements of a tensor of which a box is another tensor's.</summary>
+internal sealed class PlacedReader : TensorReader
+{
+    private readonly TensorReader _outer, _inner;
+
+    // Axes in front of those that the box fills, and of these with the one in front of them one run of elements.
+    private readonly long[] _sizes, _boxes, _starts;
+    private readonly long _run, _boxRun, _runStart;
+
+    public PlacedReader(PlacedWeight placed, ReadContext context)
+        : base(placed)
+    {
+        (_outer, _inner) = (Open(placed.Outer, context), Open(placed.Inner, context));
+        int split = placed.Shape.Length;
+        long filled = 1;
+        while (split > 0 && placed.Inner.Shape[split - 1] == placed.Shape[split - 1])
+            filled *= placed.Shape[--split];
+        split--;
+        (_run, _boxRun, _runStart) = split < 0 ? (filled, filled, 0) : (filled * placed.Shape[split], filled * placed.Inner.Shape[split], filled * placed.Start[split]);
+        split = Math.Max(split, 0);
+        (_sizes, _boxes, _starts) = ([.. placed.Shape[..split]], [.. placed.Inner.Shape[..split]], [.. placed.Start[..split]]);
+    }
+
+    public override long Granularity => _run;
+
+    public override void Read(long first, Span<byte> destination)
+    {
+        _outer.Read(first, destination);
+        int size = Format.Size();
+        long end = first + destination.Length / size;
+        if (end == first || _boxRun == 0)
+            return;
+        var runs = new List<(long Inner, int At, int Length)>();
+        for (long row = first / _run; row <= (end - 1) / _run; row++)
+        {
+            if (Box(row) is not { } boxRow)
+                continue;
+            long start = Math.Max(first, row * _run + _runStart), stop = Math.Min(end, row * _run + _runStart + _boxRun);
+            if (start < stop)
+                runs.Add((boxRow * _boxRun + start - row * _run - _runStart, (int)(start - first), (int)(stop - start)));
+        }
+
+        if (runs.Count == 0)
+            return;
+        // The box's own order is that of its runs: one range of it is read, and handed out.
+        long from = runs[0].Inner;
+        int length = (int)(runs[^1].Inner + runs[^1].Length - from);
+        byte[] buffer = ArrayPool<byte>.Shared.Rent(length * size);
+        _inner.Read(from, buffer.AsSpan(0, length * size));
+        foreach ((long inner, int at, int count) in runs)
+            buffer.AsSpan((int)(inner - from) * size, count * size).CopyTo(destination[(at * size)..]);
+        ArrayPool<byte>.Shared.Return(buffer);
+    }
+
+    public override void Dispose()
+    {
+        _outer.Dispose();
+        _inner.Dispose();
+    }
+
+    // The box's row for a row of the whole; null outside.
+    private long? Box(long row)
+    {
+        long box = 0, scale = 1;
+        for (int axis = _sizes.Length - 1; axis >= 0; axis--)
+        {
+            (row, long index) = Math.DivRem(row, _sizes[axis]);
+            index -= _starts[axis];
+            if (index < 0 || index >= _boxes[axis])
+                return null;
+            box += index * scale;
+            scale *= _boxes[axis];
+        }
+
+        return box;
     }
 }

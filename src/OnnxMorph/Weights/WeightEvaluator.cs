@@ -110,6 +110,10 @@ public sealed class WeightEvaluator(KernelDevice? device = null)
                 return new SummedWeight([.. summed.Terms.Select(term => (term.Factor, Unrounded(term.Weight)))]);
             case RotatedWeight rotated:
                 return new RotatedWeight(Unrounded(rotated.Source), rotated.Axis, rotated.Groups, rotated.Seed, rotated.Transpose);
+            case TransposedWeight transposed:
+                return new TransposedWeight(Unrounded(transposed.Source));
+            case PlacedWeight placed:
+                return new PlacedWeight(Unrounded(placed.Outer), Unrounded(placed.Inner), placed.Start);
             default:
                 throw new NotSupportedException($"No way to evaluate {expression.GetType().Name} unrounded.");
         }

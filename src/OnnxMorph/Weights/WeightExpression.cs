@@ -240,3 +240,44 @@ public sealed class SummedWeight : WeightExpression
     /// <summary>What is summed.</summary>
     public ImmutableArray<(double Factor, WeightExpression Weight)> Terms { get; }
 }
+
+/// <summary>A matrix with its two axes exchanged.</summary>
+public sealed class TransposedWeight : WeightExpression
+{
+    /// <summary>The transpose of <paramref name="source"/>.</summary>
+    /// <exception cref="ArgumentException">It is no matrix, or its elements share bytes.</exception>
+    public TransposedWeight(WeightExpression source)
+        : base(source.Type, [.. source.Shape.Reverse()])
+    {
+        if (source.Shape.Length != 2 || source.Type.BitWidth() < 8)
+            throw new ArgumentException($"The transpose of [{string.Join(", ", source.Shape)}] {source.Type}.", nameof(source));
+        Source = source;
+    }
+
+    /// <summary>The matrix that is read.</summary>
+    public WeightExpression Source { get; }
+}
+
+/// <summary>A tensor of which a box is another tensor.</summary>
+public sealed class PlacedWeight : WeightExpression
+{
+    /// <summary><paramref name="inner"/> from index <paramref name="start"/> on along each axis, <paramref name="outer"/> elsewhere.</summary>
+    /// <exception cref="ArgumentException">The box does not lie inside, or the types differ.</exception>
+    public PlacedWeight(WeightExpression outer, WeightExpression inner, ImmutableArray<long> start)
+        : base(outer.Type, outer.Shape)
+    {
+        if (inner.Type != outer.Type || outer.Type.BitWidth() < 8 || start.Length != Shape.Length || inner.Shape.Length != Shape.Length
+            || Enumerable.Range(0, Shape.Length).Any(axis => start[axis] < 0 || start[axis] + inner.Shape[axis] > Shape[axis]))
+            throw new ArgumentException($"[{string.Join(", ", inner.Shape)}] {inner.Type} at [{string.Join(", ", start)}] of [{string.Join(", ", Shape)}] {Type}.", nameof(inner));
+        (Outer, Inner, Start) = (outer, inner, start);
+    }
+
+    /// <summary>What surrounds the box.</summary>
+    public WeightExpression Outer { get; }
+
+    /// <summary>What stands in the box.</summary>
+    public WeightExpression Inner { get; }
+
+    /// <summary>The box's first index along each axis.</summary>
+    public ImmutableArray<long> Start { get; }
+}

@@ -59,6 +59,8 @@ internal sealed class DoubleModel
         MappedWeight mapped => Widen(mapped.Source).Map(mapped.Maps, mapped.Fill),
         RotatedWeight rotated => new RotatedWeight(Widen(rotated.Source), rotated.Axis, rotated.Groups, rotated.Seed, rotated.Transpose),
         SummedWeight summed => new SummedWeight([.. summed.Terms.Select(term => (term.Factor, Widen(term.Weight)))]),
+        TransposedWeight transposed => new TransposedWeight(Widen(transposed.Source)),
+        PlacedWeight placed => new PlacedWeight(Widen(placed.Outer), Widen(placed.Inner), placed.Start),
         _ => throw new ArgumentException(weight.GetType().Name),
     };
 

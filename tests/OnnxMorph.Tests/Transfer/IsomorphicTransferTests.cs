@@ -8,6 +8,7 @@ using OnnxMorph.Tests.Testing;
 using OnnxMorph.Transfer;
 using OnnxMorph.Weights;
 using Xunit;
+using static OnnxMorph.Tests.Transfer.TransferNets;
 using Array = OnnxMorph.Tests.Testing.Array;
 
 namespace OnnxMorph.Tests.Transfer;
@@ -15,35 +16,6 @@ namespace OnnxMorph.Tests.Transfer;
 /// <summary>Weights carried between networks of one family, held to what ONNX Runtime computes and to the weights by hand.</summary>
 public class IsomorphicTransferTests
 {
-    private static readonly double s_tolerance = 1e-4;
-
-    /// <summary>Stages of blocks: the widths and depths of a network, and what its blocks are.</summary>
-    private static Net Family(string block, int[] widths, int[] depths, int seed, bool norm = true, int classes = 5, int stem = 6)
-    {
-        var net = new Net(seed: seed);
-        string x = net.ConvUnit(net.Input("image", 2, 3, 16, 16), 3, stem, norm: norm);
-        int channels = stem;
-        foreach ((int width, int depth) in widths.Zip(depths))
-        {
-            for (int b = 0; b < depth; b++, channels = width)
-            {
-                int stride = b == 0 ? 2 : 1;
-                x = block switch
-                {
-                    "basic" => net.Basic(x, channels, width, stride, norm),
-                    "bottleneck" => net.Bottleneck(x, channels, width, stride, norm),
-                    "inverted" => net.InvertedResidual(x, channels, width, stride, 2, norm),
-                    "plain" => net.ConvUnit(x, channels, width, stride: stride, norm: norm),
-                    _ => throw new ArgumentException(block),
-                };
-            }
-        }
-
-        x = net.Op("Flatten", [net.Op("GlobalAveragePool", [x])]);
-        net.Output(net.Op("Gemm", [x, net.Weight([classes, channels]), net.Weight([classes])], new { transB = 1 }));
-        return net;
-    }
-
     private static (ModelProto Result, IReadOnlyList<TransferredTensor> Tensors, (WeightTransfer Weights, IReadOnlyList<SectionPair> Pairs) Transfer) Carry(Net source, Net target, WidthRule rule = WidthRule.Importance)
     {
         OnnxModel model = target.Model;
@@ -51,25 +23,10 @@ public class IsomorphicTransferTests
         AnalysedModel from = AnalysedModel.Of(source.Model), to = AnalysedModel.Of(model);
         var isomorphism = Isomorphism.Of(from, to);
         Assert.Null(isomorphism.Difference);
-        var transfer = new WeightTransfer(from, to, isomorphism.Pairs, rule, 1);
+        IReadOnlyList<UseMatch> matches = UseMatching.ByRole(from, to, isomorphism.Pairs);
+        var transfer = new WeightTransfer(from, to, matches, new ChannelMapping(from, to, matches, rule, 1), isomorphism.Pairs.Where(p => p.Copy > 0));
         IReadOnlyList<TransferredTensor> tensors = transfer.Apply();
         return (Check.Written(to.Model), tensors, (transfer, isomorphism.Pairs));
-    }
-
-    private static void SameFunction(Net source, ModelProto result)
-    {
-        var feeds = Check.Feeds(source, [], 3);
-        Array expected = Check.Run(source.Proto, feeds, [])[source.Proto.Graph.Output[0].Name];
-        Array actual = Check.Run(result, feeds, [])[result.Graph.Output[0].Name];
-        double scale = expected.Values.Max(Math.Abs);
-        Assert.True(scale > 1e-3);
-        Assert.All(expected.Values.Zip(actual.Values), pair => Assert.Equal(pair.First, pair.Second, s_tolerance * scale));
-    }
-
-    private static double[] Numbers(ModelProto model, string name)
-    {
-        TensorProto tensor = model.Graph.Initializer.Single(t => t.Name == name);
-        return Testing.Numbers.Decode((ElementType)tensor.DataType, tensor.RawData.ToByteArray());
     }
 
     /// <summary>A target that is wider and deeper everywhere computes what the source computes (METHODS.md §3.6).</summary>

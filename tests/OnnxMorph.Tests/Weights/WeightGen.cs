@@ -68,8 +68,10 @@ internal static class WeightGen
             int axis = random.Next(expression.Shape.Length);
             int size = (int)expression.Shape[axis];
             int[] divisors = [.. Enumerable.Range(1, size).Where(d => size % d == 0)];
-            expression = random.Next(4) switch
+            expression = random.Next(type.BitWidth() < 8 ? 4 : 6) switch
             {
+                5 when expression.Shape.Length == 2 => new TransposedWeight(expression),
+                4 or 5 => Placed(random, expression),
                 0 => new RotatedWeight(expression, axis, divisors[random.Next(divisors.Length)], (ulong)random.NextInt64(), random.Next(2) == 0),
                 1 => new SummedWeight([(s_weights[random.Next(s_weights.Length)], expression), (-1, new FilledWeight(type, expression.Shape, Fill(random)))]),
                 _ => expression.Map(Maps(random, expression.Shape, random.Next(2) == 0, fresh: true), Fill(random)),
@@ -77,6 +79,13 @@ internal static class WeightGen
         }
 
         return expression;
+    }
+
+    private static PlacedWeight Placed(Random random, WeightExpression inner)
+    {
+        long[] before = [.. inner.Shape.Select(_ => (long)random.Next(3))], behind = [.. inner.Shape.Select(_ => (long)random.Next(2))];
+        WeightExpression outer = new FilledWeight(inner.Type, [.. inner.Shape.Select((size, axis) => before[axis] + size + behind[axis])], Fill(random));
+        return new PlacedWeight(outer, inner, [.. before]);
     }
 
     /// <summary>Stored elements of any type, with random bits.</summary>

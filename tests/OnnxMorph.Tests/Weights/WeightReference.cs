@@ -20,9 +20,32 @@ internal static class WeightReference
             MappedWeight mapped => Mapped(mapped, Evaluate(mapped.Source)),
             RotatedWeight rotated => Rotated(rotated, Evaluate(rotated.Source)),
             SummedWeight summed => Summed([.. summed.Terms.Select(term => (term.Factor, Evaluate(term.Weight)))]),
+            TransposedWeight transposed => Transposed(Evaluate(transposed.Source), (int)transposed.Shape[0], (int)transposed.Shape[1]),
+            PlacedWeight placed => Placed(placed, Evaluate(placed.Outer), Evaluate(placed.Inner)),
             _ => throw new InvalidOperationException(),
         };
         return Decode(expression.Type, Encode(expression.Type, values));
+    }
+
+    private static double[] Transposed(double[] source, int rows, int columns) =>
+        [.. Enumerable.Range(0, rows * columns).Select(i => source[i % columns * rows + i / columns])];
+
+    private static double[] Placed(PlacedWeight placed, double[] outer, double[] inner)
+    {
+        for (int i = 0; i < inner.Length; i++)
+        {
+            long rest = i, at = 0, scale = 1;
+            for (int axis = placed.Shape.Length - 1; axis >= 0; axis--)
+            {
+                at += (rest % placed.Inner.Shape[axis] + placed.Start[axis]) * scale;
+                rest /= placed.Inner.Shape[axis];
+                scale *= placed.Shape[axis];
+            }
+
+            outer[at] = inner[i];
+        }
+
+        return outer;
     }
 
     public static double[] Decode(ElementType type, ReadOnlySpan<byte> bytes)

@@ -1,0 +1,72 @@
+using OnnxMorph.Alignment;
+using OnnxMorph.Structure;
+
+namespace OnnxMorph.Transfer;
+
+/// <summary>What goes where, before it is known how.</summary>
+/// <param name="Matches">Uses of constants of the target, each with the one of the source that fills it.</param>
+/// <param name="Pairs">Parts of the target with the parts of the source that fill them.</param>
+/// <param name="Parts">The same for the user, with the parts that get nothing.</param>
+internal sealed record TransferPlan(IReadOnlyList<UseMatch> Matches, IReadOnlyList<SectionPair> Pairs, IReadOnlyList<PartReport> Parts)
+{
+    /// <summary>Stage by stage and role by role (METHODS.md §3).</summary>
+    /// <exception cref="RefusedException">The networks are not of one family.</exception>
+    public static TransferPlan Isomorphic(AnalysedModel source, AnalysedModel target)
+    {
+        var isomorphism = Isomorphism.Of(source, target);
+        if (isomorphism.Difference is { } difference)
+            throw new RefusedException($"The models are not isomorphic: {difference} Take --method dp for networks of different families.");
+        return new TransferPlan(
+            UseMatching.ByRole(source, target, isomorphism.Pairs), isomorphism.Pairs,
+            [.. isomorphism.Pairs.Select(p => new PartReport(p.Target.Path, p.Source.Path, p.Copy))]);
+    }
+
+    /// <summary>Along the best alignment of blocks and layers by shape (METHODS.md §4).</summary>
+    /// <param name="source">Where weights come from.</param>
+    /// <param name="target">Where they go.</param>
+    /// <param name="rule">Which runs of targets one source may feed.</param>
+    /// <param name="notes">Told what the user should know.</param>
+    /// <exception cref="RefusedException">No layer of the source fits one of the target.</exception>
+    public static TransferPlan Aligned(AnalysedModel source, AnalysedModel target, RunRule rule, ICollection<string> notes)
+    {
+        NetworkOutline from = NetworkOutline.Of(source), to = NetworkOutline.Of(target);
+        var alignment = NetworkAlignment.Of(from, to, rule);
+        if (alignment.Sources.Count == 0)
+            throw new RefusedException("No layer of the source is of the kind of one of the target's; nothing can be carried over.");
+        var similarity = NetworkSimilarity.Of(from, to, rule);
+        notes.Add(FormattableString.Invariant($"The models' similarity is {similarity.Symmetric:f3}; the source fills {similarity.Forward:f3} of the target."));
+        if (similarity.Warning is { } warning)
+            notes.Add(warning);
+        Dictionary<string, int> own = Nodes(source), other = Nodes(target);
+        Dictionary<string, Section> ownSections = Sections(source), otherSections = Sections(target);
+        ILookup<string, NetworkItem> sources = from.Items.ToLookup(item => item.Name);
+        var copies = new Dictionary<string, int>();
+        var parts = new List<PartReport>();
+        var pairs = new List<SectionPair>();
+        var layers = new List<(int, int, SectionPair)>();
+        foreach ((AlignedItem aligned, NetworkItem item) in alignment.Items.Zip(to.Items))
+        {
+            if (aligned.Source is not { } name)
+            {
+                parts.Add(new PartReport(aligned.Target, null, 0));
+                continue;
+            }
+
+            int copy = copies.GetValueOrDefault(name);
+            copies[name] = copy + 1;
+            parts.Add(new PartReport(aligned.Target, name, copy));
+            var pair = new SectionPair(otherSections[item.Path], ownSections[sources[name].First().Path], copy);
+            if (item.IsBlock)
+                pairs.Add(pair);
+            foreach (AlignedLayer layer in item.Layers)
+                if (alignment.Sources.TryGetValue(layer.Name, out AlignedLayer? donor))
+                    layers.Add((other[layer.Name], own[donor.Name], pair));
+        }
+
+        return new TransferPlan(UseMatching.ByLayer(source, target, layers), pairs, parts);
+    }
+
+    private static Dictionary<string, int> Nodes(AnalysedModel model) => NetworkOutline.Names(model).ToDictionary(name => name.Value, name => name.Key);
+
+    private static Dictionary<string, Section> Sections(AnalysedModel model) => model.Structure.Sections.DistinctBy(s => s.Path).ToDictionary(s => s.Path);
+}

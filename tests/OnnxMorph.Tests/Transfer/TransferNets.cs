@@ -1,0 +1,56 @@
+using OnnxMorph.Onnx;
+using OnnxMorph.Tests.Testing;
+using OnnxMorph.Weights;
+using Xunit;
+using Array = OnnxMorph.Tests.Testing.Array;
+
+namespace OnnxMorph.Tests.Transfer;
+
+/// <summary>Networks to carry weights between, and what is compared of the results.</summary>
+internal static class TransferNets
+{
+    private static readonly double s_tolerance = 1e-4;
+
+    /// <summary>Stages of blocks: the widths and depths of a network, and what its blocks are.</summary>
+    public static Net Family(string block, int[] widths, int[] depths, int seed, bool norm = true, int classes = 5, int stem = 6)
+    {
+        var net = new Net(seed: seed);
+        string x = net.ConvUnit(net.Input("image", 2, 3, 16, 16), 3, stem, norm: norm);
+        int channels = stem;
+        foreach ((int width, int depth) in widths.Zip(depths))
+        {
+            for (int b = 0; b < depth; b++, channels = width)
+            {
+                int stride = b == 0 ? 2 : 1;
+                x = block switch
+                {
+                    "basic" => net.Basic(x, channels, width, stride, norm),
+                    "bottleneck" => net.Bottleneck(x, channels, width, stride, norm),
+                    "inverted" => net.InvertedResidual(x, channels, width, stride, 2, norm),
+                    "plain" => net.ConvUnit(x, channels, width, stride: stride, norm: norm),
+                    _ => throw new ArgumentException(block),
+                };
+            }
+        }
+
+        x = net.Op("Flatten", [net.Op("GlobalAveragePool", [x])]);
+        net.Output(net.Op("Gemm", [x, net.Weight([classes, channels]), net.Weight([classes])], new { transB = 1 }));
+        return net;
+    }
+
+    public static void SameFunction(Net source, ModelProto result)
+    {
+        var feeds = Check.Feeds(source, [], 3);
+        Array expected = Check.Run(source.Proto, feeds, [])[source.Proto.Graph.Output[0].Name];
+        Array actual = Check.Run(result, feeds, [])[result.Graph.Output[0].Name];
+        double scale = expected.Values.Max(Math.Abs);
+        Assert.True(scale > 1e-3);
+        Assert.All(expected.Values.Zip(actual.Values), pair => Assert.Equal(pair.First, pair.Second, s_tolerance * scale));
+    }
+
+    public static double[] Numbers(ModelProto model, string name)
+    {
+        TensorProto tensor = model.Graph.Initializer.Single(t => t.Name == name);
+        return Testing.Numbers.Decode((ElementType)tensor.DataType, tensor.RawData.ToByteArray());
+    }
+}

@@ -40,16 +40,19 @@ internal sealed class SpaceGrowth(AxisAnalysis analysis, WidenMethod method, Zer
         });
     }
 
-    private static AxisMap Own(int old, int newSize) => Pick(old, newSize, newSize - old, extra => old + extra);
+    /// <summary>The parent's channels and behind them ones of the child's own.</summary>
+    internal static AxisMap Own(int old, int newSize) => Pick(old, newSize, newSize - old, extra => old + extra);
 
     private static AxisMap Pairs(int old, int newSize) => Pick(old, newSize, (newSize - old + 1) / 2, extra => old + extra / 2);
 
-    private static AxisMap Zeros(int old, int newSize, int copies) => Pick(old, newSize, 0, extra => extra < (copies - 1) * old ? extra % old : -1);
+    /// <summary>Whole copies of the parent's channels and behind them zeros.</summary>
+    internal static AxisMap Zeros(int old, int newSize, int copies) => Pick(old, newSize, 0, extra => extra < (copies - 1) * old ? extra % old : -1);
 
     private static AxisMap Pick(int old, int newSize, int fresh, Func<int, int> source) =>
         AxisMap.Pick(old, fresh, [.. Enumerable.Range(0, newSize).Select(c => c < old ? c : source(c - old))]);
 
-    private static AxisMap Means(int old, int newSize, int copies)
+    /// <summary>Whole copies of the parent's channels and behind them their mean.</summary>
+    internal static AxisMap Means(int old, int newSize, int copies)
     {
         Tap[] mean = [.. Enumerable.Range(0, old).Select(c => new Tap(c, 1.0 / old))];
         return AxisMap.FromTaps(old, 0, [.. Enumerable.Range(0, newSize).Select(c => c < copies * old ? (Tap[])[new Tap(c % old, 1)] : mean)]);

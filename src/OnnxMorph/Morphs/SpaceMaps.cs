@@ -94,7 +94,7 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
     }
 
     // Channels that are zero get entries of the child's own.
-    private static AxisMap Live(AxisMap map)
+    internal static AxisMap Live(AxisMap map)
     {
         int fresh = map.FreshSize;
         var rows = new Tap[map.Size][];
@@ -107,7 +107,7 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
     /// The map of a weight's contracted axis against a value that <paramref name="primal"/> relates: shares of each
     /// parent channel over its copies that sum to 1, each drawn in [0.25, 0.75] before they are normalised, and noise over
     /// them that sums to 0 (METHODS.md §1: the free part N), so that copies part in training; weights of equal fresh
-    /// channels that sum to 0; a lone fresh channel is not read. Channels that are zero are read with weights of the child's own,
+    /// channels that sum to 0; a lone fresh channel is not read. A channel that is a multiple of the parent's is read by its inverse. Channels that are zero are read with weights of the child's own,
     /// means with noise that sums to 0 over them.
     /// </summary>
     /// <param name="primal">The relation.</param>
@@ -142,14 +142,14 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
             {
                 if (copies.Count == 1)
                 {
-                    rows[copies[0]] = [new Tap(source, 1)];
+                    rows[copies[0]] = [new Tap(source, 1 / Weight(copies[0]))];
                     continue;
                 }
 
                 if (random is null)
                 {
                     foreach (int copy in copies)
-                        rows[copy] = [new Tap(source, 1.0 / copies.Count)];
+                        rows[copy] = [new Tap(source, 1.0 / copies.Count / Weight(copy))];
                     continue;
                 }
 
@@ -157,7 +157,7 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
                 double[] noise = [.. copies.Select(_ => Noise * (2 * random.NextDouble() - 1))];
                 double sum = shares.Sum(), mean = noise.Average();
                 for (int k = 0; k < copies.Count; k++)
-                    rows[copies[k]] = [new Tap(source, shares[k] / sum), new Tap(parents + fresh, noise[k] - mean)];
+                    rows[copies[k]] = [new Tap(source, shares[k] / sum / Weight(copies[k])), new Tap(parents + fresh, (noise[k] - mean) / Weight(copies[k]))];
                 fresh++;
             }
             else if (copies.Count > 1)
@@ -181,5 +181,7 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
         }
 
         return AxisMap.FromTaps(parents, fresh, [.. rows.Select(row => row ?? [])]);
+
+        double Weight(int channel) => primal[channel][0].Weight;
     }
 }

@@ -11,13 +11,21 @@ namespace OnnxMorph.Morphs;
 /// factor is followed through the rest of a decomposed norm (+ε, √, ÷) to the scale behind it, so that ε and γ take it and the
 /// graph stays as it is (METHODS.md §1: ε' = η²·ε, γ' = η·γ); where there is no such chain, a multiplication is put behind the node.
 /// </summary>
-internal sealed class ValueFactors(AxisAnalysis analysis, GraphEditor editor)
+/// <param name="analysis">The graph.</param>
+/// <param name="editor">What puts multiplications into it; null where it has to stay as it is.</param>
+internal sealed class ValueFactors(AxisAnalysis analysis, GraphEditor? editor)
 {
     private readonly Dictionary<Use, double> _constants = [];
     private readonly Dictionary<string, double> _values = [];
 
     /// <summary>For each value that is a multiple of the parent's, the factor.</summary>
     public IReadOnlyDictionary<string, double> Values => _values;
+
+    /// <summary>Uses of constants that are multiplied, with what by.</summary>
+    public IReadOnlyDictionary<Use, double> Constants => _constants;
+
+    /// <summary>A node behind which the factor would have to be made good by another node, and nothing edits the graph; null where there is none.</summary>
+    public NodeAxes? Unfollowed { get; private set; }
 
     /// <summary>What a use of a constant is multiplied by.</summary>
     public double Of(Use use) => _constants.GetValueOrDefault(use, 1);
@@ -43,7 +51,10 @@ internal sealed class ValueFactors(AxisAnalysis analysis, GraphEditor editor)
             values[value] = current;
             if (graph.IsReadElsewhere(value) || graph.Uses(value) is not [var use] || !Step(use, ref current, constants))
             {
-                Multiply(node.Node, 1 / factor);
+                if (editor is null)
+                    Unfollowed ??= node;
+                else
+                    Multiply(editor, node.Node, 1 / factor);
                 return;
             }
 
@@ -94,7 +105,7 @@ internal sealed class ValueFactors(AxisAnalysis analysis, GraphEditor editor)
         }
     }
 
-    private void Multiply(NodeProto node, double by)
+    private void Multiply(GraphEditor editor, NodeProto node, double by)
     {
         ModelGraph graph = analysis.Graph;
         string value = node.Output[0], whole = graph.NewName($"{value}_part");

@@ -387,7 +387,9 @@ internal sealed class SkipNormalizationRule : OperatorRule
     private static bool SubtractsMean(NodeAxes node) => node.Node.OpType == "SkipLayerNormalization";
 
     public override void Patch(NodePatch patch) =>
-        NormOverChannels.Patch(patch, patch.Axes.In(0, -1), scale: 2, DefaultEpsilon);
+        NormOverChannels.Patch(patch, patch.Axes.In(0, -1), scale: 2, ChannelNormEpsilon(patch.Axes)!.Value);
+
+    public override double? ChannelNormEpsilon(NodeAxes node) => node.Attribute("epsilon")?.F ?? DefaultEpsilon;
 
     public override FreshValue Fresh(NodeAxes node, int input) => input == 2 ? FreshValue.One : FreshValue.Zero;
 }
@@ -426,7 +428,9 @@ internal sealed class EmbeddingNormalizationRule : OperatorRule
         }
     }
 
-    public override void Patch(NodePatch patch) => NormOverChannels.Patch(patch, patch.Axes.In(FirstTable, 1), Scale, DefaultEpsilon);
+    public override void Patch(NodePatch patch) => NormOverChannels.Patch(patch, patch.Axes.In(FirstTable, 1), Scale, ChannelNormEpsilon(patch.Axes)!.Value);
+
+    public override double? ChannelNormEpsilon(NodeAxes node) => node.Attribute("epsilon")?.F ?? DefaultEpsilon;
 
     public override AxisExpression? Produces(NodeAxes node) => node.Has(FirstTable) && node.IsWeight(FirstTable) ? node.In(FirstTable, 1) : null;
 

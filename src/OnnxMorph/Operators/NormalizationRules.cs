@@ -105,7 +105,7 @@ internal static class NormOverChannels
         double share = patch.Share(normalized);
         if (share == 1)
             return;
-        double exact = (patch.Axes.Attribute("epsilon")?.F ?? epsilon) * share;
+        double exact = epsilon * share;
         // An attribute is a float32 whatever the node computes in.
         if (patch.Axes.Type(0) == ElementType.Float64 && Math.Abs((float)exact - exact) > exact * Math.ScaleB(1, -50))
             throw patch.Refuse("it computes in float64, and its epsilon cannot be rescaled as exactly; ask for a multiple of the channels");
@@ -167,8 +167,10 @@ internal sealed class LayerNormalizationRule : OperatorRule
         // Statistics that somebody reads would be those of the child.
         if (patch.Share(normalized) != 1 && Enumerable.Range(1, Math.Max(node.Node.Output.Count - 1, 0)).Any(o => node.Node.Output[o].Length > 0))
             throw patch.Refuse("its statistics are read");
-        NormOverChannels.Patch(patch, normalized, scale: 1, DefaultEpsilon);
+        NormOverChannels.Patch(patch, normalized, scale: 1, ChannelNormEpsilon(node)!.Value);
     }
+
+    public override double? ChannelNormEpsilon(NodeAxes node) => node.Attribute("epsilon")?.F ?? DefaultEpsilon;
 
     public override FreshValue Fresh(NodeAxes node, int input) => input == 1 ? FreshValue.One : FreshValue.Zero;
 }

@@ -50,6 +50,9 @@ public abstract class OperatorRule
     /// </summary>
     public virtual bool IsQuantised(int input) => false;
 
+    /// <summary>ε of a layer or RMS norm over the channels of each position, which scales with their variance; null for other operators.</summary>
+    public virtual double? ChannelNormEpsilon(NodeAxes node) => null;
+
     /// <summary>Says how the axes of inputs and outputs are tied. What it says nothing about is fixed.</summary>
     public abstract void Tie(NodeAxes node);
 

@@ -39,7 +39,9 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
         switch (to, from)
         {
             case (SpaceAxis t, SpaceAxis s) when spaces[t.Space] == s.Space && choice[t.Space] is { } chosen && !IsForeign(t, s):
-                return spaces.IsMirrored(t.Space) ? Mirrored((int)from.Size, chosen) : AxisMap.Pick((int)from.Size, 0, chosen);
+                return chosen;
+            case (SpaceAxis t, not SpaceAxis) when spaces.Wholes.TryGetValue(t.Space, out AxisExpression? whole) && whole.Size == from.Size && choice[t.Space] is { } together:
+                return together;
             case (ProductAxis t, ProductAxis s) when t.Parts.Length == s.Parts.Length:
                 return t.Parts.Zip(s.Parts, Primal).Aggregate(AxisMap.Kronecker);
             case (ConcatAxis or SpaceAxis, ConcatAxis) or (ConcatAxis, SpaceAxis):
@@ -49,13 +51,6 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
             default:
                 return Resized(to, from);
         }
-    }
-
-    // The first half is the source's channels, the second their negatives.
-    private static AxisMap Mirrored(int from, int[] chosen)
-    {
-        int[] halves = ChannelChoice.Uniform(2 * from, chosen.Length);
-        return AxisMap.FromTaps(from, 0, [.. chosen.Select((c, i) => (Tap[])[new Tap(c, halves[i] < from ? 1 : -1)])]);
     }
 
     /// <summary>

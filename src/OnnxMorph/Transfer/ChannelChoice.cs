@@ -3,6 +3,7 @@ using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Operators;
 using OnnxMorph.Structure;
+using OnnxMorph.Transfer.Containment;
 using OnnxMorph.Weights;
 
 namespace OnnxMorph.Transfer;
@@ -33,12 +34,17 @@ public enum WidthRule
 internal sealed class ChannelChoice
 {
     private readonly AnalysedModel _source;
-    private readonly Dictionary<Space, int[]> _choices = [];
+    private readonly Dictionary<Space, AxisMap> _choices = [];
     private readonly Dictionary<Space, double[]> _importance = [];
     private Dictionary<Space, List<(Use Use, Constant Constant, AxisExpression[] Axes, int Axis)>>? _makers;
 
     /// <summary>Chooses for all matched spaces.</summary>
-    public ChannelChoice(AnalysedModel source, AnalysedModel target, SpaceMatching spaces, WidthRule rule)
+    /// <param name="source">The source.</param>
+    /// <param name="target">The target.</param>
+    /// <param name="spaces">Which spaces stand for which.</param>
+    /// <param name="rule">How, where nothing else is given.</param>
+    /// <param name="contained">Spaces whose channels are decided already; null for none.</param>
+    public ChannelChoice(AnalysedModel source, AnalysedModel target, SpaceMatching spaces, WidthRule rule, ContainedChannels? contained = null)
     {
         _source = source;
         foreach (var family in Families(target.Analysis.Solver, spaces))
@@ -47,14 +53,25 @@ internal sealed class ChannelChoice
             (int start, int from) = spaces.Part(first);
             int[] choice = spaces.IsMirrored(first) ? [.. Uniform(2 * from, to).Select(i => i % from)]
                 : from == to ? [.. Enumerable.Range(0, to)] : Choose(rule, from, to, [.. family.Select(f => f.Source).Distinct()]);
-            choice = [.. choice.Select(c => c + start)];
+            int size = family[0].Source.Size;
+            AxisMap map = spaces.IsMirrored(first) ? Mirrored(size, start, choice, from) : AxisMap.Pick(size, 0, [.. choice.Select(c => c + start)]);
             foreach ((Space space, _) in family)
-                _choices[space] = choice;
+                _choices[space] = contained?[space] ?? map;
         }
+
+        foreach ((Space space, AxisExpression axis) in spaces.Wholes)
+            _choices[space] = AxisMap.Pick((int)axis.Size, 0, Uniform((int)axis.Size, space.Size));
     }
 
-    /// <summary>For each channel of a target's space the source's channel; null where the space stands for none.</summary>
-    public int[]? this[Space target] => _choices.GetValueOrDefault(target);
+    /// <summary>For each channel of a target's space the source's channels, of its axis where the space stands for a whole one; null where the space stands for none.</summary>
+    public AxisMap? this[Space target] => _choices.GetValueOrDefault(target);
+
+    // The first half is the source's channels, the second their negatives.
+    private static AxisMap Mirrored(int size, int start, int[] chosen, int from)
+    {
+        int[] halves = Uniform(2 * from, chosen.Length);
+        return AxisMap.FromTaps(size, 0, [.. chosen.Select((c, i) => (Tap[])[new Tap(c + start, halves[i] < from ? 1 : -1)])]);
+    }
 
     // Companions of equal sizes choose together.
     private static List<List<(Space Target, Space Source)>> Families(AxisSolver solver, SpaceMatching spaces)

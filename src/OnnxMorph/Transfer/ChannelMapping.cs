@@ -16,6 +16,7 @@ internal sealed class ChannelMapping : WeightMapping
 {
     private readonly AnalysedModel _target;
     private readonly ulong _seed;
+    private readonly ContainedChannels? _contained;
     private readonly Dictionary<Use, AxisExpression[]> _own, _other;
     private readonly AxisTransfer _axes;
 
@@ -25,13 +26,13 @@ internal sealed class ChannelMapping : WeightMapping
     {
     }
 
-    /// <summary>Chooses the channels of spaces that are known.</summary>
-    public ChannelMapping(AnalysedModel source, AnalysedModel target, SpaceMatching spaces, WidthRule rule, ulong seed)
+    /// <summary>Chooses the channels of spaces that are known, some of which may be decided already.</summary>
+    public ChannelMapping(AnalysedModel source, AnalysedModel target, SpaceMatching spaces, WidthRule rule, ulong seed, ContainedChannels? contained = null)
         : base(source)
     {
-        (_target, _seed) = (target, seed);
+        (_target, _seed, _contained) = (target, seed, contained);
         (_own, _other) = (SpaceMatching.Axes(source), SpaceMatching.Axes(target));
-        _axes = new AxisTransfer(source, target, spaces, new ChannelChoice(source, target, spaces, rule));
+        _axes = new AxisTransfer(source, target, spaces, new ChannelChoice(source, target, spaces, rule, contained));
     }
 
     /// <inheritdoc/>
@@ -44,9 +45,19 @@ internal sealed class ChannelMapping : WeightMapping
         int taps = Layer(_target, use) is { } layer ? axes.Length - layer.SpatialAxes : axes.Length;
         AxisMap[] maps = [.. axes.Select((axis, i) => Fitted(match, i, i - taps, axis, ownAxes[i], Seeds.For(_seed, $"{to.Name} axis {i}")) ?? (i >= taps ? Taps(use, own, i, (int)ownAxes[i].Size, (int)axis.Size) : Positions(use, own, i, ownAxes, axes))
             ?? _axes.Map(axis, ownAxes[i], Seeds.For(_seed, $"{to.Name} axis {i}")))];
-        FreshWeights fresh = FreshWeights.Of(_target.Analysis, use, axes, onZeros: false);
-        return Data(from, match).Map([.. maps], maps.All(m => m.FreshSize == 0) ? Fill.Zero : fresh.Fill(to, axis => axis.Size, _seed));
+        bool zeros = axes.Any(AddsZeros);
+        FreshWeights fresh = FreshWeights.Of(_target.Analysis, use, axes, zeros);
+        if (zeros)
+            maps = [.. maps.Select((map, i) => _target.Analysis.Solver.Resolve(axes[i]) is SpaceAxis { Dual: false } axis && fresh.IsLive(axis.Space) ? SpaceMaps.Live(map) : map)];
+        var stages = maps.Select(map => map.Staged()).ToList();
+        return Data(from, match).Map([.. stages.Select(s => s.Sums)], Fill.Zero)
+            .Map([.. stages.Select(s => s.Copies)], maps.All(m => m.FreshSize == 0) ? Fill.Zero : fresh.Fill(to, axis => axis.Size, _seed))
+            .Times(_contained?.Factor(use) ?? 1);
     }
+
+    // Whether some channels of the target along an axis are zero, and what is multiplied with them may be anything.
+    private bool AddsZeros(AxisExpression axis) => _target.Analysis.Solver.Leaves(axis).Any(leaf =>
+        !leaf.Dual && _contained?[leaf.Space] is { } map && Enumerable.Range(0, map.Size).Any(c => map[c].Length == 0));
 
     // Axes of a layer's weight of which it is known how they lie in the target's.
     private AxisMap? Fitted(UseMatch match, int axis, int spatial, AxisExpression to, AxisExpression from, ulong seed) => match.Fit is not { } fit ? null
@@ -81,9 +92,15 @@ internal sealed class ChannelMapping : WeightMapping
         AxisMap rows = _axes.Map(axes[output], own, 0);
         AxisMap columns = unit.Mirror < 0 ? Undone(_axes.Map(AxisSolver.Primal(_target.Analysis.Solver.Resolve(axes[input])), own, 0), unit.Factor)
             : pieces is null ? _axes.Map(axes[input], own, seed) : _axes.Read(axes[input], own, pieces, seed);
+        if (!Covers(rows) || !Covers(columns))
+            throw new TransferRefusedException($"which channels of '{unit.Source}' go through '{_target.Graph.Nodes[unit.Layer].Name}' is not known");
         AxisMap?[] maps = output == 0 ? [rows, columns, .. taps] : [columns, rows, .. taps];
         return new DiracWeight(to.Type, [own.Size, own.Size, .. taps.Select(_ => 1L)]).Map([.. maps], FreshWeights.Of(_target.Analysis, use, axes, onZeros: false).Fill(to, axis => axis.Size, _seed));
     }
+
+    // Whether every channel of the source is some channel of the target.
+    private static bool Covers(AxisMap map) =>
+        Enumerable.Range(0, map.Size).SelectMany(i => map[i].ToArray()).Select(tap => tap.Source).Where(source => source < map.SourceSize).Distinct().Count() == map.SourceSize;
 
     // φ(x) − φ(−x) = κ·x, shared out over the copies on both sides.
     private static AxisMap Undone(AxisMap mirrored, double factor)

@@ -14,6 +14,7 @@ internal sealed class SpaceMatching
     private readonly Dictionary<Space, Space> _spaces = [];
     private readonly Dictionary<Space, (int Start, int Count)> _parts = [];
     private readonly HashSet<Space> _mirrored = [];
+    private readonly Dictionary<Space, AxisExpression> _wholes = [];
 
     /// <summary>Decides from axes that stand for each other: the space that most of them name.</summary>
     public SpaceMatching(AnalysedModel source, AnalysedModel target, IEnumerable<SpaceVote> votes)
@@ -25,6 +26,7 @@ internal sealed class SpaceMatching
                 Name(to, own.Resolve(vote.Source), vote.Start, vote.Count, vote.Mirrored);
         foreach ((Space space, var candidates) in named)
         {
+            _wholes.Remove(space);
             var best = candidates.OrderByDescending(c => c.Value).ThenBy(c => c.Key.Count).ThenBy(c => c.Key.Space.Id).First().Key;
             _spaces[space] = best.Space;
             if (best.Count != best.Space.Size)
@@ -50,6 +52,10 @@ internal sealed class SpaceMatching
                 case (ConcatAxis t, ConcatAxis s) when t.Parts.Length == s.Parts.Length && count == from.Size:
                     foreach ((AxisExpression part, AxisExpression ownPart) in t.Parts.Zip(s.Parts))
                         Name(other.Resolve(part), own.Resolve(ownPart), 0, (int)ownPart.Size, mirrored);
+                    break;
+                // What the source puts together the target makes as one.
+                case (SpaceAxis t, ConcatAxis or ProductAxis) when count == from.Size && !mirrored:
+                    _wholes.TryAdd(t.Space, from);
                     break;
                 // What is cut further on is cut in proportion.
                 case (ConcatAxis t, SpaceAxis):
@@ -105,6 +111,9 @@ internal sealed class SpaceMatching
 
     /// <summary>Whether a space of the target holds the source's channels and behind them their negatives.</summary>
     public bool IsMirrored(Space target) => _mirrored.Contains(target);
+
+    /// <summary>Spaces of the target that stand for whole axes of the source which are made of several spaces.</summary>
+    public IReadOnlyDictionary<Space, AxisExpression> Wholes => _wholes;
 
     /// <summary>All target spaces that have one.</summary>
     public IEnumerable<KeyValuePair<Space, Space>> Pairs => _spaces;

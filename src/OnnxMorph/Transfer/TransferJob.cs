@@ -195,7 +195,8 @@ public sealed class TransferJob
 
         try
         {
-            var mapping = new ChannelMapping(from, to, plan.Spaces, Width, Seed);
+            var channels = new ContainedChannels(to, plan.Spaces, plan.Epsilons(), notes);
+            var mapping = new ChannelMapping(from, to, plan.Spaces, Width, Seed, channels);
             var transfer = new WeightTransfer(from, to, plan.Matches, mapping, plan.Starts(mapping));
             foreach (string head in plan.Heads)
                 notes.Add($"The last layer in front of '{head}' has another size than the source's and keeps its own numbers.");

@@ -1,5 +1,6 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
+using OnnxMorph.Operators;
 using OnnxMorph.Structure;
 using OnnxMorph.Weights;
 
@@ -113,6 +114,28 @@ internal sealed class ContainmentPlan
 
         return null;
     }
+
+    /// <summary>ε of norms over channels, as attributes and as numbers that are added.</summary>
+    public IReadOnlyList<NormEpsilon> Epsilons()
+    {
+        var epsilons = new List<NormEpsilon>();
+        foreach ((string value, (ValueRole role, Derivation how)) in _roles)
+        {
+            if (_target.Graph.Producer(value) is not { } n || _target.Analysis.Node(n) is not { } norm)
+                continue;
+            if (role is Carries carries && _source.Graph.Producer(carries.Source) is { } m && _source.Analysis.Node(m) is { } own
+                && OperatorRules.For(norm.Node)?.ChannelNormEpsilon(norm) is { } epsilon && OperatorRules.For(own.Node)?.ChannelNormEpsilon(own) is { } ownEpsilon)
+                epsilons.Add(new NormEpsilon(n, -1, epsilon, ownEpsilon));
+            foreach (Filled filled in how.Filled)
+                if (norm.Node.OpType == "Add" && Number(_target, filled.Target) is { } to && Number(_source, filled.Source) is { } from)
+                    epsilons.Add(new NormEpsilon(filled.Target.Node, filled.Target.Input, to, from));
+        }
+
+        return epsilons;
+    }
+
+    private static double? Number(AnalysedModel model, Use use) =>
+        model.Graph.ConstantOf(model.Graph.Nodes[use.Node].Input[use.Input]) is { Count: 1 } constant && constant.Type.IsScalable() ? ConstantValues.Of(model.Graph, constant)[0] : null;
 
     // Every axis of every value with the axis that it carries, or a part of it.
     private IEnumerable<SpaceVote> Votes()

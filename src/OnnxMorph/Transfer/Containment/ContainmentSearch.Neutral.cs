@@ -168,12 +168,12 @@ internal partial class ContainmentSearch
         if (node.OpType == "Mul" && ModelGraph.IsStandard(node) && node.Input.Count == 2)
         {
             foreach ((string x, string gate) in new[] { (node.Input[0], node.Input[1]), (node.Input[1], node.Input[0]) })
-                if (_target.Graph.Producer(gate) is { } g && _target.Graph.Nodes[g].Input[0] == x && new NetworkActivation(_target.Graph.Nodes[g], Gates: true).MirrorFactor is { } both)
+                if (_target.Graph.Producer(gate) is { } g && _target.Graph.Nodes[g].Input.FirstOrDefault() == x && new NetworkActivation(_target.Graph.Nodes[g], Gates: true).MirrorFactor is { } both)
                     return (x, both);
             return null;
         }
 
-        return new NetworkActivation(node).MirrorFactor is { } factor ? (node.Input[0], factor) : null;
+        return node.Input.Count > 0 && new NetworkActivation(node).MirrorFactor is { } factor ? (node.Input[0], factor) : null;
     }
 
     private IEnumerable<Derivation> Mirrored(int n, string value, Mirrors role)
@@ -181,7 +181,7 @@ internal partial class ContainmentSearch
         NodeProto node = _target.Graph.Nodes[n];
         if (LayerView.Of(_target, value) is { } layer)
         {
-            if (LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, role.Bare, mirrored: true) is { } same)
+            if (LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, new Carries(role.Source), role.Bare, mirrored: true) is { } same)
                 yield return same;
             if (layer.Layer.Groups == 1 && UnitWeights(layer, role.Source, 1, 1) is { } starts)
                 yield return new Derivation((layer.Input, new Carries(role.Source, Bare: role.Bare))) { Starts = starts, TakesOthers = true };

@@ -25,7 +25,7 @@ internal partial class ContainmentSearch
     private IEnumerable<Derivation> Same(int n, string value, Carries role)
     {
         NodeProto node = _target.Graph.Nodes[n];
-        if (LayerView.Of(_target, value) is { } layer && LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, role.Bare, mirrored: false) is { } same)
+        if (LayerView.Of(_target, value) is { } layer && LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, role, role.Bare, mirrored: false) is { } same)
             yield return same;
         if (role.Bare || _source.Graph.Producer(role.Source) is not { } m)
             yield break;
@@ -35,7 +35,7 @@ internal partial class ContainmentSearch
             yield break;
         NodeProto from = _source.Graph.Nodes[m];
         int output = node.Output.IndexOf(value);
-        if (output != from.Output.IndexOf(role.Source) || !SameAttributes(node, from, []))
+        if (output != from.Output.IndexOf(role.Source) || !SameAttributes(node, from, s_followed))
             yield break;
         if (Name(node) == "Concat")
         {
@@ -140,12 +140,16 @@ internal partial class ContainmentSearch
         [("Reshape", "allowzero")] = 0,
     };
 
+    // They follow the channels: numbers of heads and units, ε of norms over channels (<see cref="ContainedChannels"/>).
+    private static readonly HashSet<string> s_followed = ["hidden_size", "kv_num_heads", "num_heads", "q_num_heads", "qkv_hidden_sizes"];
+
     // What only training reads.
     private static readonly HashSet<string> s_training = ["momentum"];
 
     private static bool SameAttributes(NodeProto node, NodeProto from, HashSet<string> except)
     {
-        return node.Attribute.Concat(from.Attribute).Select(a => a.Name).Distinct().Where(name => !except.Contains(name) && !s_training.Contains(name)).All(name =>
+        bool scales = OperatorRules.For(node) is LayerNormalizationRule or SkipNormalizationRule or EmbeddingNormalizationRule;
+        return node.Attribute.Concat(from.Attribute).Select(a => a.Name).Distinct().Where(name => !except.Contains(name) && !s_training.Contains(name) && !(scales && name == "epsilon")).All(name =>
         {
             AttributeProto? a = node.Attribute.FirstOrDefault(x => x.Name == name), b = from.Attribute.FirstOrDefault(x => x.Name == name);
             return a is not null && b is not null ? a.Equals(b)
@@ -203,7 +207,7 @@ internal partial class ContainmentSearch
 
     private static readonly HashSet<string> s_shaping = ["kernel_shape", "pads", "dilations", "group", "auto_pad", "strides", "transB"];
 
-    private Derivation? SameLayer(LayerView layer, LayerView own, bool bare, bool mirrored)
+    private Derivation? SameLayer(LayerView layer, LayerView own, Carries role, bool bare, bool mirrored)
     {
         (NodeProto node, NodeProto from) = (layer.Axes.Node, own.Axes.Node);
         bool matrices = layer.Layer.SpatialAxes == 0 && own.Layer.SpatialAxes == 0;
@@ -231,7 +235,16 @@ internal partial class ContainmentSearch
                 return null;
         }
 
-        return new Derivation((layer.Input, new Carries(Canonical(own.Input)))) { Filled = filled, Starts = starts, TakesOthers = layer.Layer.Groups == 1 };
+        // A group reads its own channels alone: some of the results are made of some of what is read.
+        var read = new Carries(Canonical(own.Input));
+        if (!role.IsWhole && own.Layer.Groups > 1)
+        {
+            if (!own.IsDepthwise || role.Axis != own.Layer.OutputAxis || _source.Analysis.Shapes.Dims(own.Input)?[role.Axis] != _source.Analysis.Shapes.Dims(role.Source)![role.Axis])
+                return null;
+            read = role with { Source = read.Source, Bare = false };
+        }
+
+        return new Derivation((layer.Input, read)) { Filled = filled, Starts = starts, TakesOthers = layer.Layer.Groups == 1 };
     }
 
     private static bool IsScaled(NodeProto node) => node.OpType == "Gemm"

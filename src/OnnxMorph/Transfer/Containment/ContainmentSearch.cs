@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Structure;
@@ -44,10 +45,24 @@ internal sealed partial class ContainmentSearch
         Dictionary<string, (ValueRole, Derivation)>? found = null;
 
         // As deep as the network is long.
-        var thread = new Thread(() => found = SolveHere(demands), 1 << 29);
+        ExceptionDispatchInfo? failure = null;
+        var thread = new Thread(Run, 1 << 29);
         thread.Start();
         thread.Join();
+        failure?.Throw();
         return found;
+
+        void Run()
+        {
+            try
+            {
+                found = SolveHere(demands);
+            }
+            catch (Exception exception)
+            {
+                failure = ExceptionDispatchInfo.Capture(exception);
+            }
+        }
     }
 
     /// <summary>The outputs of the target with the source's, by name or else by position.</summary>

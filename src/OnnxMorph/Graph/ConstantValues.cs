@@ -17,6 +17,10 @@ internal static class ConstantValues
         return values;
     }
 
+    /// <summary>Whether two constants of any type hold the same bytes.</summary>
+    public static bool Equal(ModelGraph graph, Constant constant, ModelGraph otherGraph, Constant other) =>
+        constant.Type == other.Type && s_evaluator.Evaluate(graph.Model.Data(constant.Tensor)).AsSpan().SequenceEqual(s_evaluator.Evaluate(otherGraph.Model.Data(other.Tensor)));
+
     /// <summary>
     /// The elements of an integer constant, row-major; null where they are none. Short floats count, for as long as they are 0.
     /// </summary>

@@ -9,7 +9,12 @@ namespace OnnxMorph.Transfer;
 /// Maps of whole axes from a source to a target: every index of the target's axis is an index of the source's, found through the spaces that the
 /// axes are made of, or nothing. What is contracted is shared out over copies (<see cref="SpaceMaps.Dual"/>).
 /// </summary>
-internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, SpaceMatching spaces, ChannelChoice choice)
+/// <param name="source">The source.</param>
+/// <param name="target">The target.</param>
+/// <param name="spaces">Which spaces stand for which.</param>
+/// <param name="choice">Which channels go where.</param>
+/// <param name="contained">Whether the target contains the source, so that axes of one size are the same.</param>
+internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, SpaceMatching spaces, ChannelChoice choice, bool contained)
 {
     private readonly HashSet<Space> _outer = OuterSpaces(target), _channels = ChannelSpaces(target);
 
@@ -36,6 +41,8 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
     // Which index of the source each index of the target copies; a fresh one where it copies none.
     private AxisMap Primal(AxisExpression to, AxisExpression from)
     {
+        if (contained && to.Size == from.Size && target.Analysis.Solver.Leaves(to).All(leaf => choice[leaf.Space] is not { } map || map.Equals(AxisMap.Identity(leaf.Space.Size))))
+            return AxisMap.Identity((int)to.Size);
         switch (to, from)
         {
             case (SpaceAxis t, SpaceAxis s) when spaces[t.Space] == s.Space && choice[t.Space] is { } chosen && !IsForeign(t, s):
@@ -95,12 +102,14 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
             starts[p] = starts[p - 1] + (int)from[p - 1].Size;
         int size = (int)from.Sum(p => p.Size), fresh = 0;
         bool alike = to.Length == from.Length;
+        // Parts of one kind that stand several times are told apart by their places.
+        bool inOrder = alike && to.Zip(from).All(pair => Stands(pair.First, pair.Second));
         var used = new Dictionary<int, int>();
         var rows = new List<Tap[]>();
         for (int p = 0; p < to.Length; p++)
         {
             int[] fitting = [.. Enumerable.Range(0, from.Length).Where(q => Stands(to[p], from[q]))];
-            int part = fitting.Length > 0 ? fitting[Math.Min(used.GetValueOrDefault(fitting[0]), fitting.Length - 1)] : alike ? p : -1;
+            int part = inOrder ? p : fitting.Length > 0 ? fitting[Math.Min(used.GetValueOrDefault(fitting[0]), fitting.Length - 1)] : alike ? p : -1;
             if (fitting.Length > 0)
                 used[fitting[0]] = used.GetValueOrDefault(fitting[0]) + 1;
             if (part < 0)

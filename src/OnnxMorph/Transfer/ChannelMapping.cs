@@ -32,7 +32,7 @@ internal sealed class ChannelMapping : WeightMapping
     {
         (_target, _seed, _contained) = (target, seed, contained);
         (_own, _other) = (SpaceMatching.Axes(source), SpaceMatching.Axes(target));
-        _axes = new AxisTransfer(source, target, spaces, new ChannelChoice(source, target, spaces, rule, contained));
+        _axes = new AxisTransfer(source, target, spaces, new ChannelChoice(source, target, spaces, rule, contained), contained is not null);
     }
 
     /// <inheritdoc/>
@@ -46,13 +46,13 @@ internal sealed class ChannelMapping : WeightMapping
         AxisMap[] maps = [.. axes.Select((axis, i) => Fitted(match, i, i - taps, axis, ownAxes[i], Seeds.For(_seed, $"{to.Name} axis {i}")) ?? (i >= taps ? Taps(use, own, i, (int)ownAxes[i].Size, (int)axis.Size) : Positions(use, own, i, ownAxes, axes))
             ?? _axes.Map(axis, ownAxes[i], Seeds.For(_seed, $"{to.Name} axis {i}")))];
         bool zeros = axes.Any(AddsZeros);
-        FreshWeights fresh = FreshWeights.Of(_target.Analysis, use, axes, zeros);
+        FreshWeights? fresh = zeros || maps.Any(m => m.FreshSize > 0) ? FreshWeights.Of(_target.Analysis, use, axes, zeros) : null;
         if (zeros)
-            maps = [.. maps.Select((map, i) => _target.Analysis.Solver.Resolve(axes[i]) is SpaceAxis { Dual: false } axis && fresh.IsLive(axis.Space) ? SpaceMaps.Live(map) : map)];
+            maps = [.. maps.Select((map, i) => _target.Analysis.Solver.Resolve(axes[i]) is SpaceAxis { Dual: false } axis && fresh!.IsLive(axis.Space) ? SpaceMaps.Live(map) : map)];
         var stages = maps.Select(map => map.Staged()).ToList();
         return Data(from, match).Map([.. stages.Select(s => s.Sums)], Fill.Zero)
-            .Map([.. stages.Select(s => s.Copies)], maps.All(m => m.FreshSize == 0) ? Fill.Zero : fresh.Fill(to, axis => axis.Size, _seed))
-            .Times(_contained?.Factor(use) ?? 1);
+            .Map([.. stages.Select(s => s.Copies)], maps.All(m => m.FreshSize == 0) ? Fill.Zero : fresh!.Fill(to, axis => axis.Size, _seed))
+            .Times((_contained?.Factor(use) ?? 1) * match.Factor);
     }
 
     // Whether some channels of the target along an axis are zero, and what is multiplied with them may be anything.
@@ -95,7 +95,7 @@ internal sealed class ChannelMapping : WeightMapping
         if (!Covers(rows) || !Covers(columns))
             throw new TransferRefusedException($"which channels of '{unit.Source}' go through '{_target.Graph.Nodes[unit.Layer].Name}' is not known");
         AxisMap?[] maps = output == 0 ? [rows, columns, .. taps] : [columns, rows, .. taps];
-        return new DiracWeight(to.Type, [own.Size, own.Size, .. taps.Select(_ => 1L)]).Map([.. maps], FreshWeights.Of(_target.Analysis, use, axes, onZeros: false).Fill(to, axis => axis.Size, _seed));
+        return new DiracWeight(to.Type, [own.Size, own.Size, .. taps.Select(_ => 1L)]).Map([.. maps], FreshWeights.Of(_target.Analysis, use, axes, onZeros: false).Fill(to, axis => axis.Size, _seed)).Times(unit.Scale);
     }
 
     // Whether every channel of the source is some channel of the target.

@@ -14,7 +14,8 @@ namespace OnnxMorph.Transfer;
 /// <param name="OutputAxis">The target's axis that has a layer's outputs.</param>
 /// <param name="Transposed">Whether one of them is a matrix that is stored the other way round.</param>
 /// <param name="Fit">How a layer's weight lies in the target's, where that is known; null where it is chosen.</param>
-internal sealed record UseMatch(Use Target, Use Source, SectionPair Pair, (int Target, int Source) Nodes, int OutputAxis = 0, bool Transposed = false, WeightFit? Fit = null);
+/// <param name="Factor">What the source's numbers are multiplied by.</param>
+internal sealed record UseMatch(Use Target, Use Source, SectionPair Pair, (int Target, int Source) Nodes, int OutputAxis = 0, bool Transposed = false, WeightFit? Fit = null, double Factor = 1);
 
 /// <summary>How a layer's weight lies in a target's.</summary>
 /// <param name="Taps">For each spatial axis, which tap of the source each tap of the target is; −1 for none.</param>
@@ -33,6 +34,7 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
     private SectionPair _pair = null!;
     private (int Target, int Source) _nodes;
     private WeightFit? _fit;
+    private double _factor = 1;
 
     /// <summary>The matches of all constants that have one, by the roles of layers in parts of networks that are alike.</summary>
     public static IReadOnlyList<UseMatch> ByRole(AnalysedModel source, AnalysedModel target, IEnumerable<SectionPair> pairs)
@@ -59,7 +61,7 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
     /// <summary>Adds the constants behind two uses.</summary>
     public void Add(Filled filled, SectionPair pair, WeightFit? fit)
     {
-        (_pair, _nodes, _fit) = (pair, (filled.Target.Node, filled.Source.Node), fit);
+        (_pair, _nodes, _fit, _factor) = (pair, (filled.Target.Node, filled.Source.Node), fit, filled.Factor);
         if (filled.Layers is var (to, from))
             MatchWeights(to, target.Analysis.Node(to)!.Layer!, from, source.Analysis.Node(from)!.Layer!);
         else
@@ -147,7 +149,7 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
         if (other is not { } t || own is not { } s)
             Descend(new Use(to, otherLayer.WeightInput), new Use(from, ownLayer.WeightInput), otherLayer.WeightOutputAxis);
         else if (_seen.Add((t.Use, s.Use)))
-            _matches.Add(new UseMatch(t.Use, s.Use, _pair, _nodes, t.OutputAxis, t.OutputAxis != s.OutputAxis, _fit));
+            _matches.Add(new UseMatch(t.Use, s.Use, _pair, _nodes, t.OutputAxis, t.OutputAxis != s.OutputAxis, _fit, _factor));
     }
 
     // Where a layer's matrix is stored, and which of its axes has the outputs; null for other weights.
@@ -184,7 +186,7 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
         if (target.Graph.ConstantOf(other) is not null)
         {
             if (source.Graph.ConstantOf(own) is not null)
-                _matches.Add(new UseMatch(to, from, _pair, _nodes, outputAxis, false, _fit));
+                _matches.Add(new UseMatch(to, from, _pair, _nodes, outputAxis, false, _fit, _factor));
             return;
         }
 

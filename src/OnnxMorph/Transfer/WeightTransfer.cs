@@ -125,14 +125,8 @@ internal sealed class WeightTransfer
         if (!_matches.TryGetValue(use, out UseMatch? match) || Source(match) is not { Count: 1 } from || !from.Type.IsScalable())
             return false;
         double other = ConstantValues.Of(_target.Graph, constant)[0], own = ConstantValues.Of(_source.Graph, from)[0];
-        return other != own && s_powers.Any(power => IsSize(_target, match.Pair.Target, other, power) && IsSize(_source, match.Pair.Source, own, power));
+        return SizeNumbers.AreSizes((_target, match.Pair.Target, other), (_source, match.Pair.Source, own));
     }
-
-    private static readonly double[] s_powers = [1, -1, 0.5, -0.5, 0.25, -0.25];
-
-    private static bool IsSize(AnalysedModel model, Section section, double value, double power) =>
-        section.Nodes.SelectMany(n => model.Graph.Nodes[n].Output).SelectMany(v => model.Analysis.Shapes.Dims(v) ?? [])
-            .Any(size => size > 1 && Math.Abs(Math.Pow(size, power) - value) <= 1e-6 * Math.Abs(value));
 
     private Constant? Source(UseMatch match) => _source.Graph.ConstantOf(_source.Graph.Nodes[match.Source.Node].Input[match.Source.Input]);
 

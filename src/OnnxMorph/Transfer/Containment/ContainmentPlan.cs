@@ -73,7 +73,7 @@ internal sealed class ContainmentPlan
     // Behind a last layer of another size what is in front of it is compared.
     private static (string Target, string Source, bool Head) Head(AnalysedModel source, AnalysedModel target, string to, string from)
     {
-        if (target.Analysis.Shapes.Dims(to) is { } dims && source.Analysis.Shapes.Dims(from) is { } own && dims.SequenceEqual(own))
+        if (target.Analysis.Shapes.Dims(to) is not { } dims || source.Analysis.Shapes.Dims(from) is not { } own || dims.SequenceEqual(own))
             return (to, from, false);
         string other = to, mine = from;
         for (int steps = 0; steps < 8; steps++)
@@ -90,15 +90,13 @@ internal sealed class ContainmentPlan
 
     private IReadOnlyList<UseMatch> FindMatches()
     {
-        var whole = new SectionPair(Whole(_target), Whole(_source), 0);
+        var whole = new SectionPair(ContainmentSearch.Whole(_target), ContainmentSearch.Whole(_source), 0);
         var matching = new UseMatching(_source, _target);
         foreach ((_, (_, Derivation how)) in _roles)
             foreach (Filled filled in how.Filled)
                 matching.Add(filled, whole, filled.Taps is { } taps ? new WeightFit(taps, filled.Input is { } input ? Pieces(input) : null) : null);
         return matching.Matches;
     }
-
-    private static Section Whole(AnalysedModel model) => new("", null, [.. Enumerable.Range(0, model.Graph.Nodes.Count)], []);
 
     /// <summary>The pieces of a value's axis where it holds other channels too; null elsewhere.</summary>
     public IReadOnlyList<AxisPiece>? Pieces(string value)

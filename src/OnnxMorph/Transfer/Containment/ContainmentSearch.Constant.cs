@@ -20,7 +20,7 @@ internal partial class ContainmentSearch
         if (LayerView.Of(_target, value) is { } layer)
         {
             if (Set(new Use(layer.Node, layer.Layer.WeightInput), 0) is { } zero && (layer.Bias is not null || number == 0)
-                && (layer.Bias is { } bias ? Set(bias, number) : []) is { } offset)
+                && (layer.Bias is { } bias ? Set(bias, number / layer.BiasFactor) : []) is { } offset)
                 yield return new Derivation() { Starts = [.. zero, .. offset] };
             yield break;
         }
@@ -106,7 +106,8 @@ internal partial class ContainmentSearch
 
     private IEnumerable<Derivation> Product(int n, NodeProto node, double number)
     {
-        for (int i = node.Input.Count - 1; i >= 0; i--)
+        // A weight is asked before an activation, which something else may be asked of.
+        foreach (int i in Enumerable.Range(0, node.Input.Count).Reverse().OrderBy(i => IsActivation(node.Input[i])))
         {
             string factor = node.Input[i];
             if (number == 0)

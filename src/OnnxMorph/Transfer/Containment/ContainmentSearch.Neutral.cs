@@ -29,13 +29,13 @@ internal partial class ContainmentSearch
             case "BatchNormalization" when BatchNorm(n) is { } starts:
                 yield return Passing(node.Input[0], role) with { Starts = starts };
                 // The norm's bias is the layer's.
-                if (OwnBias(role.Source, role.Bare) is { } own && IsVector(node.Input[2]))
-                    yield return Passing(node.Input[0], role with { Bare = true }) with { Starts = [.. starts.Where(s => s.Item1.Input != 2)], Filled = [Plain(new Use(n, 2), own)] };
+                if (OwnBias(role.Source, role.Bare) is { } own && IsVector(node.Input[2]) && LayerView.Of(_source, role.Source) is { } from)
+                    yield return Passing(node.Input[0], role with { Bare = true }) with { Starts = [.. starts.Where(s => s.Item1.Input != 2)], Filled = [Plain(new Use(n, 2), own, role.Factor * from.BiasFactor)] };
                 break;
             case "PRelu" when Set(new Use(n, 1), 1) is { } slope:
                 yield return Passing(node.Input[0], role) with { Starts = slope };
                 break;
-            case "Relu" or "Clip" when axes is not null && !role.Bare && IsFixed(axes, role.Source):
+            case "Relu" or "Clip" when axes is not null && !role.Bare && role.Factor == 1 && IsFixed(axes, role.Source):
                 yield return Passing(node.Input[0], role);
                 break;
             case "Add" or "Sum" or "Mul" or "Sub" or "Div":
@@ -107,17 +107,17 @@ internal partial class ContainmentSearch
                 yield return WithBias(way with { Needs = [(layer.Input, role with { Bare = true })] }, given);
         }
 
-        if (!role.IsWhole || layer.Layer.Groups > 1 || MirroredActivation(layer.Input) is not { } mirror || UnitWeights(layer, role.Source, -1, mirror.Factor) is not { } undone)
+        if (!role.IsWhole || role.Factor != 1 || layer.Layer.Groups > 1 || MirroredActivation(layer.Input) is not { } mirror || UnitWeights(layer, role.Source, -1, mirror.Factor) is not { } undone)
             yield break;
         var both = new Derivation((mirror.Input, new Mirrors(role.Source, role.Bare))) { Starts = undone };
         yield return both;
         if (own is { } ownBias)
             yield return WithBias(both with { Needs = [(mirror.Input, new Mirrors(role.Source, true))] }, ownBias);
 
-        Derivation WithBias(Derivation way, Use from) => way with { Starts = [.. way.Starts.Where(s => s.Use != layer.Bias)], Filled = [Plain(layer.Bias!.Value, from)] };
+        Derivation WithBias(Derivation way, Use from) => way with { Starts = [.. way.Starts.Where(s => s.Use != layer.Bias)], Filled = [Plain(layer.Bias!.Value, from, role.Factor * LayerView.Of(_source, role.Source)!.BiasFactor / layer.BiasFactor)] };
     }
 
-    private static Filled Plain(Use to, Use from) => new(to, from, null, null, null, false);
+    private static Filled Plain(Use to, Use from, double factor) => new(to, from, null, null, null, false, factor);
 
     // The bias of the layer that makes a value of the source.
     private Use? OwnBias(string source, bool bare) => bare ? null : LayerView.Of(_source, source)?.Bias;
@@ -127,7 +127,7 @@ internal partial class ContainmentSearch
     private List<(Use, WeightStart)>? UnitWeights(LayerView layer, string source, int mirror, double factor)
     {
         NodeProto node = layer.Axes.Node;
-        if (layer.Layer.Transposed || IsScaled(node) || layer.Axes.Attribute("activation") is not null || _target.Graph.ConstantOf(node.Input[layer.Layer.WeightInput]) is null)
+        if (layer.Layer.Transposed || layer.TransposesInput || layer.ProductFactor == 0 || layer.Axes.Attribute("activation") is not null || _target.Graph.ConstantOf(node.Input[layer.Layer.WeightInput]) is null)
             return null;
         long[] kernel = layer.Kernel, ones = [.. kernel.Select(_ => 1L)];
         var taps = new int[kernel.Length];
@@ -147,7 +147,7 @@ internal partial class ContainmentSearch
 
         var starts = new List<(Use, WeightStart)>
         {
-            (new Use(layer.Node, layer.Layer.WeightInput), new UnitStart(source, layer.Layer.OutputAxis, layer.Input, layer.Node, taps, mirror, factor)),
+            (new Use(layer.Node, layer.Layer.WeightInput), new UnitStart(source, layer.Layer.OutputAxis, layer.Input, layer.Node, taps, mirror, factor, 1 / layer.ProductFactor)),
         };
         if (layer.Bias is { } bias)
         {
@@ -181,7 +181,7 @@ internal partial class ContainmentSearch
         NodeProto node = _target.Graph.Nodes[n];
         if (LayerView.Of(_target, value) is { } layer)
         {
-            if (LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, new Carries(role.Source), role.Bare, mirrored: true) is { } same)
+            if (LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, new Carries(role.Source, Bare: role.Bare), mirrored: true) is { } same)
                 yield return same;
             if (layer.Layer.Groups == 1 && UnitWeights(layer, role.Source, 1, 1) is { } starts)
                 yield return new Derivation((layer.Input, new Carries(role.Source, Bare: role.Bare))) { Starts = starts, TakesOthers = true };
@@ -210,7 +210,7 @@ internal partial class ContainmentSearch
             yield break;
         int[] cuts = Cuts(sizes, count);
         if (Enumerable.Range(0, sizes.Length).All(i => cuts[i + 1] > cuts[i] && cuts[i + 1] - cuts[i] <= sizes[i]))
-            yield return new Derivation([.. node.Input.Select((input, i) => (input, (ValueRole)new Carries(role.Source, axis, first + cuts[i], cuts[i + 1] - cuts[i])))])
+            yield return new Derivation([.. node.Input.Select((input, i) => (input, (ValueRole)(role with { Axis = axis, Start = first + cuts[i], Size = cuts[i + 1] - cuts[i] })))])
             {
                 Axis = axis,
                 Pieces = [.. sizes.Select((size, i) => new AxisPiece(size, first + cuts[i], cuts[i + 1] - cuts[i]))],
@@ -226,7 +226,7 @@ internal partial class ContainmentSearch
         int[] cuts = Cuts([.. node.Output.Select(part => (int)(_target.Analysis.Shapes.Dims(part)?[axis] ?? 0))], (int)own[axis]);
         int index = node.Output.IndexOf(value);
         return role.Axis == axis && role.Start == cuts[index] && role.Start + role.Size == cuts[index + 1]
-            ? new Derivation((node.Input[0], new Carries(role.Source))) : null;
+            ? new Derivation((node.Input[0], new Carries(role.Source, Factor: role.Factor))) : null;
     }
 
     /// <summary>Where an axis of <paramref name="count"/> channels is cut like one that has parts of <paramref name="sizes"/>.</summary>
@@ -260,7 +260,7 @@ internal partial class ContainmentSearch
         {
             if (!constant.Type.IsScalable())
                 return null;
-            if (constant.Node is not null || (constant.Count == 1 && reader.OpType != "PRelu"))
+            if (constant.Count == 1 && reader.OpType != "PRelu")
                 return ConstantValues.Of(_target.Graph, constant).All(v => v == number) ? [] : null;
             return [(use, new NumberStart(number))];
         }

@@ -25,13 +25,13 @@ internal partial class ContainmentSearch
     private IEnumerable<Derivation> Same(int n, string value, Carries role)
     {
         NodeProto node = _target.Graph.Nodes[n];
-        if (LayerView.Of(_target, value) is { } layer && LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, role, role.Bare, mirrored: false) is { } same)
+        if (LayerView.Of(_target, value) is { } layer && LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, role, mirrored: false) is { } same)
             yield return same;
         if (role.Bare || _source.Graph.Producer(role.Source) is not { } m)
             yield break;
         if (Slope(n, _source.Graph.Nodes[m]) is { } slope)
             yield return new Derivation((node.Input[0], role with { Source = Canonical(_source.Graph.Nodes[m].Input[0]) })) { Starts = slope, TakesOthers = true, Like = node.Input[0] };
-        if (Name(_source.Graph.Nodes[m]) != Name(node) || _target.Analysis.Node(n)?.Layer is not null)
+        if (Name(_source.Graph.Nodes[m]) != Name(node) || LayerView.Of(_target, value) is not null)
             yield break;
         NodeProto from = _source.Graph.Nodes[m];
         int output = node.Output.IndexOf(value);
@@ -39,7 +39,7 @@ internal partial class ContainmentSearch
             yield break;
         if (Name(node) == "Concat")
         {
-            if (role.IsWhole)
+            if (role.IsWhole && role.Factor == 1)
                 foreach (Derivation way in SameConcat(node, from))
                     yield return way;
             yield break;
@@ -47,10 +47,11 @@ internal partial class ContainmentSearch
 
         if (!role.IsWhole && !s_channelwise.Contains(Name(node)))
             yield break;
-        if (Operands(n, node, m, from, role, swapped: false) is { } straight)
-            yield return straight;
-        if (s_commutative.Contains(Name(node)) && node.Input.Count == 2 && Operands(n, node, m, from, role, swapped: true) is { } swapped)
-            yield return swapped;
+        foreach (Derivation way in Operands(n, node, m, from, role, swapped: false))
+            yield return way;
+        if (s_commutative.Contains(Name(node)) && node.Input.Count == 2)
+            foreach (Derivation way in Operands(n, node, m, from, role, swapped: true))
+                yield return way;
     }
 
     // A parametric ReLU that is the source's ReLU.
@@ -62,46 +63,87 @@ internal partial class ContainmentSearch
     };
 
     // Roles of the activations, and the constants with those of the source.
-    private Derivation? Operands(int n, NodeProto node, int m, NodeProto from, Carries role, bool swapped)
+    private IEnumerable<Derivation> Operands(int n, NodeProto node, int m, NodeProto from, Carries role, bool swapped)
     {
         if (node.Input.Count != from.Input.Count)
-            return null;
-        var needs = new List<(string, ValueRole)>();
+            yield break;
+        var needs = new List<(string, Carries)>();
         var filled = new List<Filled>();
+        double factor = role.Factor;
         for (int i = 0; i < node.Input.Count; i++)
         {
             int j = swapped ? 1 - i : i;
             (string to, string own) = (node.Input[i], from.Input[j]);
             if (to.Length == 0 != (own.Length == 0))
-                return null;
+                yield break;
             if (to.Length == 0)
                 continue;
             bool sizes = OperatorRules.For(node) is { } rule && rule.ListsSizes(i);
             if (!sizes && IsActivation(to))
             {
                 if (_own.Producer(own) is null)
-                    return null;
+                    yield break;
                 needs.Add((to, role with { Source = Canonical(own) }));
             }
             else if (!sizes && _own.Producer(own) is not null)
-                return null;
+                yield break;
             else if (!SameConstant(node, to, own))
-                return null;
+                yield break;
+            else if (SizeFactor(node, i, to, own) is { } by)
+                factor *= by;
             else
-                filled.Add(new Filled(new Use(n, i), new Use(m, j), null, null, null, false));
+                filled.Add(new Filled(new Use(n, i), new Use(m, j), null, null, null, false, ScalesWithResult(node, i) ? role.Factor : 1));
         }
 
         bool channelwise = s_channelwise.Contains(Name(node)) && needs.Count == 1;
-        return new Derivation([.. needs])
+        foreach (double[] factors in Factors(node, needs.Count, factor))
+            yield return new Derivation([.. needs.Zip(factors, (need, share) => (need.Item1, (ValueRole)(need.Item2 with { Factor = share })))])
+            {
+                Filled = filled,
+                TakesOthers = channelwise || KeepsChannels(node, needs),
+                Like = channelwise || KeepsChannels(node, needs) ? needs[0].Item1 : null,
+            };
+    }
+
+    // A number that follows from sizes which differ (1/√d) makes another multiple; null where it is no such number.
+    private double? SizeFactor(NodeProto node, int input, string to, string own)
+    {
+        if (Name(node) is not ("Mul" or "Div") || (Name(node) == "Div" && input == 0) || SizeNumbers.Value(_target, to) is not { } number || SizeNumbers.Value(_source, own) is not { } other
+            || number == other || number <= 0 || other <= 0)
+            return null;
+        bool stays = _target.Graph.ConstantOf(to) is not { Node: null } || SizeNumbers.AreSizes((_target, _wholeTarget, number), (_source, _wholeSource, other));
+        return !stays ? null : Name(node) == "Mul" ? other / number : number / other;
+    }
+
+    // Scale and shift of a norm, and what is added.
+    private static bool ScalesWithResult(NodeProto node, int input) =>
+        Name(node) is "Add" or "Sub" or "Sum" || (Name(node) is "BatchNormalization" or "InstanceNormalization" or "GroupNormalization" or "LayerNormalization" && input is 1 or 2);
+
+    // What the activations must be multiples of where the result must be one.
+    private static IEnumerable<double[]> Factors(NodeProto node, int count, double factor)
+    {
+        double[] ones = [.. Enumerable.Repeat(1.0, count)];
+        if (factor == 1)
+            return [ones];
+        switch (Name(node))
         {
-            Filled = filled,
-            TakesOthers = channelwise || KeepsChannels(node, needs),
-            Like = channelwise || KeepsChannels(node, needs) ? needs[0].Item1 : null,
-        };
+            case "Add" or "Sub" or "Sum" or "Mean" or "Max" or "Min" or "Identity" or "Dropout" or "Transpose" or "Reshape" or "Flatten" or "Squeeze" or "Unsqueeze" or "Slice" or "Split"
+                or "Expand" or "Tile" or "Neg" or "ReduceMean" or "ReduceSum" or "ReduceMax" or "AveragePool" or "GlobalAveragePool" or "MaxPool" or "GlobalMaxPool" or "Relu" or "LeakyRelu" or "PRelu"
+                or "Gather" or "DepthToSpace" or "SpaceToDepth":
+                return [[.. ones.Select(_ => factor)]];
+            case "Mul" or "MatMul" or "Einsum":
+                return Enumerable.Range(0, count).Select(i => ones.Select((one, j) => j == i ? factor : one).ToArray());
+            case "Div" when count > 0:
+                return [[factor, .. ones.Skip(1)]];
+            case "BatchNormalization" or "InstanceNormalization" or "GroupNormalization" or "LayerNormalization":
+                return [ones];
+            default:
+                return [];
+        }
     }
 
     // Reshapes that leave the axis of channels as it is.
-    private bool KeepsChannels(NodeProto node, List<(string Value, ValueRole)> needs) =>
+    private bool KeepsChannels(NodeProto node, List<(string Value, Carries)> needs) =>
         Name(node) is "Flatten" or "Reshape" or "Squeeze" && needs.Count == 1
         && _target.Analysis.Shapes.Dims(needs[0].Value) is { Length: > 1 } before && _target.Analysis.Shapes.Dims(node.Output[0]) is { Length: > 1 } behind
         && before[0] == behind[0] && before[1] == behind[1] && before.Skip(2).All(size => size == 1) && behind.Skip(2).All(size => size == 1);
@@ -111,9 +153,12 @@ internal partial class ContainmentSearch
     {
         if (_target.Graph.ConstantOf(to) is not { } constant || _source.Graph.ConstantOf(own) is not { } other || s_sized.Contains(Name(node)))
             return true;
-        if (!constant.Type.IsScalable())
-            return !other.Type.IsScalable() && ConstantValues.Integers(_target.Graph, constant) is { } a && ConstantValues.Integers(_source.Graph, other) is { } b && a.SequenceEqual(b);
-        return true;
+        if (constant.Type.IsScalable() != other.Type.IsScalable())
+            return false;
+        if (constant.Type.IsScalable())
+            return true;
+        return ConstantValues.Integers(_target.Graph, constant) is { } a && ConstantValues.Integers(_source.Graph, other) is { } b ? a.SequenceEqual(b)
+            : constant.Shape.SequenceEqual(other.Shape) && ConstantValues.Equal(_target.Graph, constant, _source.Graph, other);
     }
 
     // What operators do where an attribute is not written, which exporters do or do not.
@@ -205,30 +250,30 @@ internal partial class ContainmentSearch
         return (int)(axis < 0 ? axis + rank : axis);
     }
 
-    private static readonly HashSet<string> s_shaping = ["kernel_shape", "pads", "dilations", "group", "auto_pad", "strides", "transB"];
+    private static readonly HashSet<string> s_shaping = ["alpha", "auto_pad", "beta", "dilations", "group", "kernel_shape", "pads", "strides", "transA", "transB"];
 
-    private Derivation? SameLayer(LayerView layer, LayerView own, Carries role, bool bare, bool mirrored)
+    private Derivation? SameLayer(LayerView layer, LayerView own, Carries role, bool mirrored)
     {
         (NodeProto node, NodeProto from) = (layer.Axes.Node, own.Axes.Node);
         bool matrices = layer.Layer.SpatialAxes == 0 && own.Layer.SpatialAxes == 0;
         if ((!matrices && node.OpType != from.OpType) || layer.Layer.SpatialAxes != own.Layer.SpatialAxes || layer.Layer.Transposed != own.Layer.Transposed
-            || (!bare && own.Bias is not null && layer.Bias is null) || (mirrored && layer.Layer.Groups > 1)
+            || (!role.Bare && own.Bias is not null && layer.Bias is null) || (mirrored && layer.Layer.Groups > 1)
             || !(layer.Layer.Groups == own.Layer.Groups || (layer.IsDepthwise && own.IsDepthwise) || (own.Layer.Groups > 1 && layer.Layer.Groups > own.Layer.Groups)))
             return null;
-        if (node.OpType == from.OpType ? !SameAttributes(node, from, s_shaping) : IsScaled(node) || IsScaled(from))
+        if (layer.TransposesInput != own.TransposesInput || layer.ProductFactor == 0 || layer.BiasFactor == 0 || (node.OpType == from.OpType && !SameAttributes(node, from, s_shaping)))
             return null;
         IReadOnlyList<int[]>? taps = matrices ? [] : Taps(layer, own);
         if (taps is null)
             return null;
         var filled = new List<Filled>
         {
-            new(new Use(layer.Node, layer.Layer.WeightInput), new Use(own.Node, own.Layer.WeightInput), (layer.Node, own.Node), taps, layer.Input, mirrored),
+            new(new Use(layer.Node, layer.Layer.WeightInput), new Use(own.Node, own.Layer.WeightInput), (layer.Node, own.Node), taps, layer.Input, mirrored, role.Factor * own.ProductFactor / layer.ProductFactor),
         };
         var starts = new List<(Use, WeightStart)>();
         if (layer.Bias is { } bias)
         {
-            if (!bare && own.Bias is { } ownBias)
-                filled.Add(new Filled(bias, ownBias, null, null, null, mirrored));
+            if (!role.Bare && own.Bias is { } ownBias)
+                filled.Add(new Filled(bias, ownBias, null, null, null, mirrored, role.Factor * own.BiasFactor / layer.BiasFactor));
             else if (Set(bias, 0) is { } zero)
                 starts.AddRange(zero);
             else
@@ -241,14 +286,11 @@ internal partial class ContainmentSearch
         {
             if (!own.IsDepthwise || role.Axis != own.Layer.OutputAxis || _source.Analysis.Shapes.Dims(own.Input)?[role.Axis] != _source.Analysis.Shapes.Dims(role.Source)![role.Axis])
                 return null;
-            read = role with { Source = read.Source, Bare = false };
+            read = role with { Source = read.Source, Bare = false, Factor = 1 };
         }
 
         return new Derivation((layer.Input, read)) { Filled = filled, Starts = starts, TakesOthers = layer.Layer.Groups == 1 };
     }
-
-    private static bool IsScaled(NodeProto node) => node.OpType == "Gemm"
-        && node.Attribute.Any(a => (a.Name is "alpha" or "beta" && a.F != 1) || (a.Name == "transA" && a.I != 0));
 
     // For each tap of the target, the tap of the source that sees the same position; null where some of the source's have none.
     private static int[][]? Taps(LayerView layer, LayerView own)

@@ -18,6 +18,7 @@ internal sealed partial class ContainmentSearch
     private readonly AnalysedModel _source, _target;
     private readonly ActivationGraph _own, _other;
     private readonly Dictionary<string, string> _inputs = [];
+    private readonly Section _wholeSource, _wholeTarget;
     private readonly Dictionary<(string, ValueRole), Derivation?> _known = [];
     private readonly HashSet<(string, ValueRole)> _forbidden = [];
 
@@ -25,6 +26,7 @@ internal sealed partial class ContainmentSearch
     public ContainmentSearch(AnalysedModel source, AnalysedModel target)
     {
         (_source, _target) = (source, target);
+        (_wholeSource, _wholeTarget) = (Whole(source), Whole(target));
         (_own, _other) = (new ActivationGraph(source.Analysis), new ActivationGraph(target.Analysis));
         foreach ((string to, string from) in Paired(target.Graph.Inputs, source.Graph.Inputs))
             _inputs[to] = from;
@@ -34,7 +36,9 @@ internal sealed partial class ContainmentSearch
     public (string Value, ValueRole Role)? Obstacle { get; private set; }
 
     // How often two demands on one value may be parted by forbidding one of them.
-    private const int MostConflicts = 64;
+    private const int MostConflicts = 256;
+
+    private int _conflicts;
 
     /// <summary>
     /// The roles of all values that something is asked of, with their derivations, in no order; null where the demands cannot be met.
@@ -86,24 +90,32 @@ internal sealed partial class ContainmentSearch
                 yield return (to[i], named ? to[i] : from[i]);
     }
 
+    // Of two demands on one value either may be the one that has another way.
     private Dictionary<string, (ValueRole, Derivation)>? SolveHere(IReadOnlyList<(string Value, ValueRole Role)> demands)
     {
-        for (int conflicts = 0; conflicts <= MostConflicts; conflicts++)
+        _known.Clear();
+        if (!demands.All(demand => Derive(demand.Value, demand.Role) is not null))
+            return null;
+        if (Assign(demands, out string value, out ValueRole[] roles) is { } solution)
+            return solution;
+        // There is mostly another way to nothing.
+        foreach (ValueRole role in roles.OrderBy(role => role is not Holds))
         {
-            _known.Clear();
-            if (!demands.All(demand => Derive(demand.Value, demand.Role) is not null))
+            if (++_conflicts > MostConflicts)
                 return null;
-            if (Assign(demands, out (string, ValueRole) conflict) is { } roles)
-                return roles;
-            _forbidden.Add(conflict);
+            _forbidden.Add((value, role));
+            if (SolveHere(demands) is { } other)
+                return other;
+            _forbidden.Remove((value, role));
         }
 
         return null;
     }
 
-    // Every value has one role, and constants that are read in several places one start.
-    private Dictionary<string, (ValueRole, Derivation)>? Assign(IReadOnlyList<(string Value, ValueRole Role)> demands, out (string, ValueRole) conflict)
+    // Every value has one role.
+    private Dictionary<string, (ValueRole, Derivation)>? Assign(IReadOnlyList<(string Value, ValueRole Role)> demands, out string conflict, out ValueRole[] between)
     {
+        (conflict, between) = ("", []);
         var roles = new Dictionary<string, (ValueRole Role, Derivation How)>();
         var open = new Stack<(string Value, ValueRole Role)>(demands.Reverse());
         while (open.TryPop(out var demand))
@@ -112,7 +124,7 @@ internal sealed partial class ContainmentSearch
             {
                 if (known.Role == demand.Role)
                     continue;
-                conflict = demand;
+                (conflict, between) = (demand.Value, [demand.Role, known.Role]);
                 return null;
             }
 
@@ -122,7 +134,6 @@ internal sealed partial class ContainmentSearch
                 open.Push(need);
         }
 
-        conflict = default;
         return roles;
     }
 
@@ -169,8 +180,12 @@ internal sealed partial class ContainmentSearch
         if (role is Holds)
             return true;
         (string from, int factor) = role is Mirrors mirrors ? (mirrors.Source, 2) : (((Carries)role).Source, 1);
-        if (_target.Analysis.Shapes.Dims(value) is not { } to || _source.Analysis.Shapes.Dims(from) is not { } own || to.Length != own.Length
-            || _target.Analysis.Shapes.Type(value) != _source.Analysis.Shapes.Type(from))
+        if (_target.Analysis.Shapes.Type(value) != _source.Analysis.Shapes.Type(from))
+            return false;
+        // Some operators tell no sizes.
+        if (_target.Analysis.Shapes.Dims(value) is not { } to || _source.Analysis.Shapes.Dims(from) is not { } own)
+            return role is Carries { IsWhole: true };
+        if (to.Length != own.Length)
             return false;
         Axes.AxisExpression[]? axes = _target.Analysis.Axes(value);
         int channels = role is Mirrors ? ChannelAxis(from) : -1;
@@ -202,7 +217,7 @@ internal sealed partial class ContainmentSearch
     private IEnumerable<Derivation> Ways(string value, ValueRole role)
     {
         if (_target.Graph.Producer(value) is not { } n)
-            return role is Carries { IsWhole: true } carries && _inputs.TryGetValue(value, out string? input) && input == carries.Source ? [new Derivation()] : [];
+            return role is Carries { IsWhole: true } carries && carries.Factor == 1 && _inputs.TryGetValue(value, out string? input) && input == carries.Source ? [new Derivation()] : [];
         return role switch
         {
             Carries carries => Same(n, value, carries).Concat(WithoutEffect(n, value, carries)),
@@ -211,6 +226,9 @@ internal sealed partial class ContainmentSearch
             _ => [],
         };
     }
+
+    /// <summary>All of a model.</summary>
+    internal static Section Whole(AnalysedModel model) => new("", null, [.. Enumerable.Range(0, model.Graph.Nodes.Count)], []);
 
     private bool IsActivation(string value) => _other.Producer(value) is not null;
 

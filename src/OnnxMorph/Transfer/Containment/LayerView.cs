@@ -16,6 +16,15 @@ internal sealed record LayerView(int Node, NodeAxes Axes, LinearLayer Layer, Use
     /// <summary>Whether each input channel has a kernel of its own.</summary>
     public bool IsDepthwise => Layer.Groups > 1 && Axes.In(Layer.WeightInput)[1].Size == 1;
 
+    /// <summary>What the product of input and weight is multiplied by.</summary>
+    public double ProductFactor => Axes.Node.OpType == "Gemm" ? Axes.Attribute("alpha")?.F ?? 1 : 1;
+
+    /// <summary>What the bias is multiplied by.</summary>
+    public double BiasFactor => Axes.Node.OpType == "Gemm" && Bias?.Node == Node ? Axes.Attribute("beta")?.F ?? 1 : 1;
+
+    /// <summary>Whether it reads its input the other way round.</summary>
+    public bool TransposesInput => Axes.Node.OpType == "Gemm" && Axes.Int("transA", 0) != 0;
+
     /// <summary>Taps along each spatial axis.</summary>
     public long[] Kernel => [.. Axes.In(Layer.WeightInput).TakeLast(Layer.SpatialAxes).Select(axis => axis.Size)];
 

@@ -11,7 +11,8 @@ internal abstract record ValueRole;
 /// <param name="Start">The first of them.</param>
 /// <param name="Size">How many.</param>
 /// <param name="Bare">Whether it is what the layer that makes it makes without its bias.</param>
-internal sealed record Carries(string Source, int Axis = -1, int Start = 0, int Size = 0, bool Bare = false) : ValueRole
+/// <param name="Factor">What multiple of it; positive.</param>
+internal sealed record Carries(string Source, int Axis = -1, int Start = 0, int Size = 0, bool Bare = false, double Factor = 1) : ValueRole
 {
     /// <summary>Whether the whole value is asked for.</summary>
     public bool IsWhole => Axis < 0;
@@ -44,7 +45,8 @@ internal sealed record NumberStart(double Number) : WeightStart;
 /// Which side is mirrored: 0 none, 1 the outputs, as x and −x, −1 the inputs, which are taken together.
 /// </param>
 /// <param name="Factor">κ, where the inputs are.</param>
-internal sealed record UnitStart(string Source, int Axis, string Input, int Layer, IReadOnlyList<int> Taps, int Mirror, double Factor) : WeightStart;
+/// <param name="Scale">What all of it is multiplied by.</param>
+internal sealed record UnitStart(string Source, int Axis, string Input, int Layer, IReadOnlyList<int> Taps, int Mirror, double Factor, double Scale) : WeightStart;
 
 /// <summary>A constant of the target that is filled from one of the source.</summary>
 /// <param name="Target">The target's use.</param>
@@ -53,7 +55,8 @@ internal sealed record UnitStart(string Source, int Axis, string Input, int Laye
 /// <param name="Taps">For each spatial axis, which tap of the source each tap of the target is; −1 for none.</param>
 /// <param name="Input">The value of the target that a layer with this weight reads; null for other constants.</param>
 /// <param name="Mirrored">Whether the outputs are made a second time, with the opposite sign.</param>
-internal sealed record Filled(Use Target, Use Source, (int Target, int Source)? Layers, IReadOnlyList<int[]>? Taps, string? Input, bool Mirrored);
+/// <param name="Factor">What it is multiplied by.</param>
+internal sealed record Filled(Use Target, Use Source, (int Target, int Source)? Layers, IReadOnlyList<int[]>? Taps, string? Input, bool Mirrored, double Factor = 1);
 
 /// <summary>A piece of an axis of a target's value.</summary>
 /// <param name="Size">Its size.</param>

@@ -146,7 +146,7 @@ internal partial class ContainmentSearch
     private bool KeepsChannels(NodeProto node, List<(string Value, Carries)> needs) =>
         Name(node) is "Flatten" or "Reshape" or "Squeeze" && needs.Count == 1
         && _target.Analysis.Shapes.Dims(needs[0].Value) is { Length: > 1 } before && _target.Analysis.Shapes.Dims(node.Output[0]) is { Length: > 1 } behind
-        && before[0] == behind[0] && before[1] == behind[1] && before.Skip(2).All(size => size == 1) && behind.Skip(2).All(size => size == 1);
+        && before[0] == behind[0] && before[1] == behind[1];
 
     // Integers decide what a node does, but for sizes; single numbers are the same, or sizes or roots of them in both.
     private bool SameConstant(NodeProto node, string to, string own)

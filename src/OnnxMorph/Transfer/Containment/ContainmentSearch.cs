@@ -22,6 +22,9 @@ internal sealed partial class ContainmentSearch
     private readonly Dictionary<(string, ValueRole), Derivation?> _known = [];
     private readonly HashSet<(string, ValueRole)> _forbidden = [];
 
+    // Where other channels lay between those asked for and were in somebody's way, and where they may lie no more.
+    private readonly HashSet<(string, ValueRole)> _mixed = [], _unmixed = [];
+
     /// <summary>A search.</summary>
     public ContainmentSearch(AnalysedModel source, AnalysedModel target)
     {
@@ -95,7 +98,12 @@ internal sealed partial class ContainmentSearch
     {
         _known.Clear();
         if (!demands.All(demand => Derive(demand.Value, demand.Role) is not null))
-            return null;
+        {
+            int before = _unmixed.Count;
+            _unmixed.UnionWith(_mixed);
+            return _unmixed.Count > before ? SolveHere(demands) : null;
+        }
+
         if (Assign(demands, out string value, out ValueRole[] roles) is { } solution)
             return solution;
         // There is mostly another way to nothing.
@@ -146,6 +154,8 @@ internal sealed partial class ContainmentSearch
             return null;
         foreach (Derivation way in Ways(value, role))
         {
+            if (_unmixed.Contains((value, role)) && way.Pieces is { } pieces && pieces.Any(piece => piece.Count == 0))
+                continue;
             if (!way.Needs.All(need => Derive(need.Value, need.Role) is not null) || (!way.TakesOthers && way.Needs.Any(need => HasOthers(need.Value, need.Role))))
                 continue;
             return _known[(value, role)] = way;
@@ -165,7 +175,13 @@ internal sealed partial class ContainmentSearch
         while (_known.GetValueOrDefault((value, role)) is { } how)
         {
             if (how.Pieces is { } pieces)
-                return pieces.Any(piece => piece.Count == 0);
+            {
+                bool others = pieces.Any(piece => piece.Count == 0);
+                if (others)
+                    _mixed.Add((value, role));
+                return others;
+            }
+
             if (how.Like is not { } like)
                 return false;
             (value, role) = how.Needs.First(need => need.Value == like);

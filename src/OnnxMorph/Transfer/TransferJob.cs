@@ -49,7 +49,11 @@ public sealed record StageStatistics(string Path, double SourceMean, double Sour
 /// <param name="Verification">How far the result computes what the source computes; null where that was not asked for, or the two take different inputs.</param>
 public sealed record TransferReport(
     string Output, TransferMethod Method, IReadOnlyList<PartReport> Parts, long ParametersBefore, long ParametersAfter,
-    IReadOnlyList<TransferredTensor> Tensors, IReadOnlyList<StageStatistics> Stages, IReadOnlyList<string> Notes, VerificationReport? Verification);
+    IReadOnlyList<TransferredTensor> Tensors, IReadOnlyList<StageStatistics> Stages, IReadOnlyList<string> Notes, VerificationReport? Verification)
+{
+    /// <summary>The two networks side by side, with a pair for each part that was filled.</summary>
+    public required AlignmentReport Alignment { get; init; }
+}
 
 /// <summary>A transfer from file to file: the target's architecture with weights from the source.</summary>
 public sealed class TransferJob
@@ -108,6 +112,8 @@ public sealed class TransferJob
         AnalysedModel from = AnalysedModel.Of(source), to = AnalysedModel.Of(target);
         var notes = new List<string>();
         TransferPlan plan = Method == TransferMethod.Dp ? TransferPlan.Aligned(from, to, Runs, notes) : TransferPlan.Isomorphic(from, to);
+        // The graph is as it was read: filling it may give uses of a constant forms of their own.
+        var alignment = AlignmentReport.Of(from, to, [.. plan.Parts.Select(p => (p.Target, p.Source))], Runs);
         WeightMapping mapping = Method == TransferMethod.Dp && Operator != TransferOperator.Maps
             ? new ShapeMapping(from, to, plan.Matches, Operator, Evaluator, Seed) : new ChannelMapping(from, to, plan.Matches, Width, Seed);
         // Shapes alone do not make the first copy of a block what the others could be added to.
@@ -123,7 +129,10 @@ public sealed class TransferJob
         OnnxWriter.Write(result, output, new EvaluatedWeights(Evaluator), new WriteOptions { Force = Force, Accept = Accept }, null, cancellation);
         return new TransferReport(
             output, Method, plan.Parts,
-            ModelInspection.CountParameters(source), ModelInspection.CountParameters(to.Model), tensors, stages, notes, verification);
+            ModelInspection.CountParameters(source), ModelInspection.CountParameters(to.Model), tensors, stages, notes, verification)
+        {
+            Alignment = alignment,
+        };
 
         bool Accept(string written)
         {

@@ -107,7 +107,7 @@ internal sealed class AlignmentFigure
             double x = Column, end = Width - Column, bend = (x + end) / 2;
             Html again = pair.Copy > 0 ? " again" : "";
             yield return Html.Markup($"""
-                <path class="ribbon{again}" data-source="{pair.SourceIndex}" data-target="{pair.TargetIndex}" fill-opacity="{0.14 + 0.41 * fit}" d="M{x} {a - left}C{bend} {a - left} {bend} {b - right} {end} {b - right}V{b + right}C{bend} {b + right} {bend} {a + left} {x} {a + left}Z"><title>{pair.Source} → {pair.Target}: fits {Text.Short(fit * 100)} % (score {Text.Short(pair.Score)} of {to.Layers.Count}){(pair.Copy > 0 ? ", used again" : "")}</title></path>
+                <path class="ribbon{again}" data-source="{pair.SourceIndex}" data-target="{pair.TargetIndex}" fill-opacity="{0.2 + 0.35 * fit}" d="M{x} {a - left}C{bend} {a - left} {bend} {b - right} {end} {b - right}V{b + right}C{bend} {b + right} {bend} {a + left} {x} {a + left}Z"><title>{pair.Source} → {pair.Target}: fits {Text.Short(fit * 100)} % (score {Text.Short(pair.Score)} of {to.Layers.Count}){(pair.Copy > 0 ? ", used again" : "")}</title></path>
 
                 """);
         }
@@ -125,7 +125,7 @@ internal sealed class AlignmentFigure
             double height = Height(item), baseline = tops[i] + Math.Min(height / 2, 12) + 3.8;
             string note = !alone ? Text.Count(item.Parameters) : isSource ? "not used" : "no source";
             yield return Html.Markup($"""
-                <g class="item{(alone ? " alone" : "")}" data-side="{(isSource ? "source" : "target")}" data-index="{i}"><title>{Describe(item)}{(alone ? $"\n{note}" : "")}</title><rect class="box" x="{x + 0.5}" y="{tops[i] + 0.5}" width="{Column - 1}" height="{height - 1}" rx="3"/>{(isSource ? [] : Shares(item, x, tops[i], height))}<text x="{x + 9}" y="{baseline}">{Label(item, 23)}</text><text class="small end" x="{x + Column - 12}" y="{baseline}">{note}</text></g>
+                <g class="item{(alone ? " alone" : "")}" data-side="{(isSource ? "source" : "target")}" data-index="{i}"><title>{Describe(item)}{(alone ? $"\n{note}" : "")}</title><rect class="box" x="{x + 0.5}" y="{tops[i] + 0.5}" width="{Column - 1}" height="{height - 1}" rx="3"/>{(isSource ? [] : Shares(item, x, tops[i], height))}<text x="{x + 9}" y="{baseline}">{Label(item, (int)((Column - 27 - 5.8 * note.Length) / 6.6))}</text><text class="small end" x="{x + Column - 12}" y="{baseline}">{note}</text></g>
 
                 """);
         }

@@ -11,13 +11,14 @@ internal static class TransferPage
     {
         List<TensorRow> tensors = [.. report.Tensors.Select(t => new TensorRow(t.Name, t.Shape, t.Origin, t.Source, t.Note))];
         ILookup<string, TensorRow> byName = tensors.ToLookup(t => t.Name);
+        int again = report.Parts.Count(p => p.Copy > 0);
         OriginCounts all = OriginParts.Count(tensors);
         return Page.Of(
             "transfer", $"{source} → {target}", Page.FromTo(source, target),
             Page.Figures([
                 ("from the source", Text.Percent(all.Exact + all.Mapped, all.All), $"of the target's {Text.Some(tensors.Count, "tensor")}, by elements"),
                 ("parameters", Html.Markup($"{Text.Count(report.ParametersBefore)} → {Text.Count(report.ParametersAfter)}"), $"{Text.Full(report.ParametersBefore)} → {Text.Full(report.ParametersAfter)}"),
-                ("parts filled", $"{report.Parts.Count(p => p.Source is not null)} of {report.Parts.Count}", $"{Text.Some(report.Parts.Count(p => p.Copy > 0), "part")} of them again from one used before"),
+                ("parts filled", $"{report.Parts.Count(p => p.Source is not null)} of {report.Parts.Count}", again == 0 ? "each from a part of its own" : $"{again} of them from one used before"),
                 .. report.Verification is { } result ? [Comparison(result)] : Array.Empty<(string, Html, string?)>(),
             ]),
             Page.Section(

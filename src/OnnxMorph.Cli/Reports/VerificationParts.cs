@@ -40,7 +40,7 @@ internal static class VerificationParts
     {
         double share = margin > 0 ? output.NoiseRatio / margin : double.PositiveInfinity;
         return Html.Markup($"""
-            <tr><td class="name">{output.Name}</td><td class="{(output.Passed ? "good" : required ? "bad" : "")}">{Text.Name(output.Exactness)}</td><td class="number">{Text.Short(output.MaxAbs)}</td><td class="number">{Text.Short(output.MaxRel)}</td><td class="number">{Text.Full(output.MaxUlp)}</td><td class="number">{Text.Short(output.NoiseFloor)}</td><td class="number">{Text.Short(output.NoiseRatio)}</td><td><div class="meter{(share > 1 && required ? " over" : "")}" role="img" aria-label="{Text.Short(100 * share)} % of the margin"><span style="width:{(double.IsFinite(share) ? Math.Clamp(100 * share, 0, 100) : 100)}%"></span></div></td></tr>
+            <tr><td class="name">{output.Name}</td><td class="{(output.Passed ? "good" : required ? "bad" : "")}">{Text.Name(output.Exactness)}</td><td class="number">{Text.Short(output.MaxAbs)}</td><td class="number">{Text.Short(output.MaxRel)}</td><td class="number">{Text.Full(output.MaxUlp)}</td><td class="number">{Text.Short(output.NoiseFloor)}</td><td class="number">{Text.Short(output.NoiseRatio)}</td><td><div class="meter{(share <= 1 ? "" : required ? " over" : " beyond")}" role="img" aria-label="{Text.Short(100 * share)} % of the margin"><span style="width:{(double.IsFinite(share) ? Math.Clamp(100 * share, 0, 100) : 100)}%"></span></div></td></tr>
 
             """);
     }

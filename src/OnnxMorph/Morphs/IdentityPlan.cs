@@ -28,9 +28,6 @@ internal sealed class IdentityPlan
         "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Upsample",
     ];
 
-    // Results that are never negative.
-    private static readonly HashSet<string> s_notNegative = ["Relu", "Sigmoid", "HardSigmoid", "Abs", "Softplus", "Softmax", "Exp"];
-
     private readonly AxisAnalysis _analysis;
     private readonly ModelGraph _graph;
     private readonly Block _block;
@@ -115,22 +112,9 @@ internal sealed class IdentityPlan
     // Whether the block's result, which the copy reads, passes an activation unchanged.
     private bool IsFixed(int activation)
     {
-        (double low, double high) = Range(activation);
-        (double least, double most) = Inside(_block.Exit) is { } last ? Range(last) : (double.NegativeInfinity, double.PositiveInfinity);
+        (double low, double high) = ValueRange.Of(_analysis.Node(activation)!);
+        (double least, double most) = Inside(_block.Exit) is { } last ? ValueRange.Of(_analysis.Node(last)!) : (double.NegativeInfinity, double.PositiveInfinity);
         return least >= low && most <= high;
-    }
-
-    private (double Low, double High) Range(int n)
-    {
-        NodeProto node = _graph.Nodes[n];
-        if (Name(node) != "Clip")
-            return (s_notNegative.Contains(Name(node)) ? 0 : double.NegativeInfinity, double.PositiveInfinity);
-        NodeAxes axes = _analysis.Node(n)!;
-        return (Bound("min", 1, double.NegativeInfinity), Bound("max", 2, double.PositiveInfinity));
-
-        // The bounds became inputs in operator set 11; one that is computed may be anything.
-        double Bound(string name, int input, double none) =>
-            axes.Attribute(name)?.F ?? (node.Input.Count > input && node.Input[input].Length > 0 ? axes.Scalar(input) ?? double.NaN : none);
     }
 
     // Makes a layer the identity: every output channel is its input channel, the kernel's centre is where the result is.

@@ -1,6 +1,7 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Morphs;
 using OnnxMorph.Structure;
+using OnnxMorph.Transfer.Containment;
 
 namespace OnnxMorph.Transfer;
 
@@ -38,7 +39,7 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
         switch (to, from)
         {
             case (SpaceAxis t, SpaceAxis s) when spaces[t.Space] == s.Space && choice[t.Space] is { } chosen && !IsForeign(t, s):
-                return AxisMap.Pick((int)from.Size, 0, chosen);
+                return spaces.IsMirrored(t.Space) ? Mirrored((int)from.Size, chosen) : AxisMap.Pick((int)from.Size, 0, chosen);
             case (ProductAxis t, ProductAxis s) when t.Parts.Length == s.Parts.Length:
                 return t.Parts.Zip(s.Parts, Primal).Aggregate(AxisMap.Kronecker);
             case (ConcatAxis or SpaceAxis, ConcatAxis) or (ConcatAxis, SpaceAxis):
@@ -48,6 +49,45 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
             default:
                 return Resized(to, from);
         }
+    }
+
+    // The first half is the source's channels, the second their negatives.
+    private static AxisMap Mirrored(int from, int[] chosen)
+    {
+        int[] halves = ChannelChoice.Uniform(2 * from, chosen.Length);
+        return AxisMap.FromTaps(from, 0, [.. chosen.Select((c, i) => (Tap[])[new Tap(c, halves[i] < from ? 1 : -1)])]);
+    }
+
+    /// <summary>
+    /// The map of an axis that a layer sums over, of whose pieces some carry the source's axis and the others are not read.
+    /// </summary>
+    public AxisMap Read(AxisExpression to, AxisExpression from, IReadOnlyList<AxisPiece> pieces, ulong seed)
+    {
+        (to, from) = (target.Analysis.Solver.Resolve(to), source.Analysis.Solver.Resolve(from));
+        var rows = new List<Tap[]>();
+        int offset = 0;
+        foreach (AxisPiece piece in pieces)
+        {
+            if (piece.Count == 0)
+                rows.AddRange(Enumerable.Repeat<Tap[]>([], piece.Size));
+            else
+            {
+                AxisExpression part = AxisPieces.Slice(to, offset, piece.Size) ?? throw new TransferRefusedException("its channels cannot be told from others beside them");
+                AxisMap map = AxisPieces.Slice(from, piece.Start, piece.Count) is { } own ? Primal(part, own) : AxisMap.Pick(piece.Count, 0, ChannelChoice.Uniform(piece.Count, piece.Size));
+                for (int i = 0; i < map.Size; i++)
+                    rows.Add([.. map[i].ToArray().Select(tap => tap with { Source = tap.Source + piece.Start })]);
+            }
+
+            offset += piece.Size;
+        }
+
+        // What is not read stays so: only the rows of what is carried get shares.
+        int[] carried = [.. Enumerable.Range(0, rows.Count).Where(i => rows[i].Length > 0)];
+        AxisMap dual = SpaceMaps.Dual(AxisMap.FromTaps((int)from.Size, 0, [.. carried.Select(i => rows[i])]), seed);
+        var read = Enumerable.Repeat<Tap[]>([], rows.Count).ToArray();
+        foreach ((int k, int i) in carried.Index())
+            read[i] = dual[k].ToArray();
+        return AxisMap.FromTaps(dual.SourceSize, dual.FreshSize, read);
     }
 
     private static AxisExpression[] Pieces(AxisExpression axis) => axis is ConcatAxis concat ? [.. concat.Parts] : [axis];
@@ -103,7 +143,7 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
 
     // What callers see in other sizes is another thing.
     private bool IsForeign(SpaceAxis to, SpaceAxis from) =>
-        to.Size != from.Size && (_outer.Contains(to.Space) || !_channels.Contains(to.Space));
+        to.Size != from.Size && to.Size != spaces.Part(to.Space).Count && (_outer.Contains(to.Space) || !_channels.Contains(to.Space));
 
     private static HashSet<Space> OuterSpaces(AnalysedModel model) =>
         [.. model.Graph.Proto.Output.Select(o => o.Name).Concat(model.Graph.Inputs.Select(i => i.Name)).SelectMany(name => model.Analysis.Axes(name) ?? [])

@@ -43,8 +43,11 @@ internal sealed class ChannelChoice
         _source = source;
         foreach (var family in Families(target.Analysis.Solver, spaces))
         {
-            (int from, int to) = (family[0].Source.Size, family[0].Target.Size);
-            int[] choice = from == to ? [.. Enumerable.Range(0, to)] : Choose(rule, from, to, [.. family.Select(f => f.Source).Distinct()]);
+            (Space first, int to) = (family[0].Target, family[0].Target.Size);
+            (int start, int from) = spaces.Part(first);
+            int[] choice = spaces.IsMirrored(first) ? [.. Uniform(2 * from, to).Select(i => i % from)]
+                : from == to ? [.. Enumerable.Range(0, to)] : Choose(rule, from, to, [.. family.Select(f => f.Source).Distinct()]);
+            choice = [.. choice.Select(c => c + start)];
             foreach ((Space space, _) in family)
                 _choices[space] = choice;
         }
@@ -69,16 +72,19 @@ internal sealed class ChannelChoice
             List<SpaceAxis> a = [.. solver.Leaves(left)], b = [.. solver.Leaves(right)];
             if (a.Count == b.Count)
                 foreach ((SpaceAxis l, SpaceAxis r) in a.Zip(b))
-                    if (spaces[l.Space] is { } s && spaces[r.Space] is { } t && s.Size == t.Size && l.Space.Size == r.Space.Size)
+                    if (spaces[l.Space] is { } s && spaces[r.Space] is { } t && s.Size == t.Size && l.Space.Size == r.Space.Size && spaces.Part(l.Space) == spaces.Part(r.Space))
                         root[Root(r.Space)] = Root(l.Space);
         }
 
         return [.. spaces.Pairs.GroupBy(p => Root(p.Key)).Select(g => g.Select(p => (p.Key, p.Value)).ToList())];
     }
 
+    /// <summary>For each of <paramref name="to"/> indices one of <paramref name="from"/>, ⌊(i+½)·from/to⌋.</summary>
+    internal static int[] Uniform(int from, int to) => [.. Enumerable.Range(0, to).Select(i => (int)((2L * i + 1) * from / (2L * to)))];
+
     private int[] Choose(WidthRule rule, int from, int to, IReadOnlyList<Space> sources)
     {
-        int[] uniform = [.. Enumerable.Range(0, to).Select(i => (int)((2L * i + 1) * from / (2L * to)))];
+        int[] uniform = Uniform(from, to);
         return rule switch
         {
             WidthRule.Leading => [.. Enumerable.Range(0, to).Select(i => i % from)],

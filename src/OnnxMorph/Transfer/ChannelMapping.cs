@@ -3,6 +3,7 @@ using OnnxMorph.Graph;
 using OnnxMorph.Morphs;
 using OnnxMorph.Operators;
 using OnnxMorph.Structure;
+using OnnxMorph.Transfer.Containment;
 using OnnxMorph.Weights;
 
 namespace OnnxMorph.Transfer;
@@ -20,11 +21,16 @@ internal sealed class ChannelMapping : WeightMapping
 
     /// <summary>Chooses the channels.</summary>
     public ChannelMapping(AnalysedModel source, AnalysedModel target, IReadOnlyList<UseMatch> matches, WidthRule rule, ulong seed)
+        : this(source, target, new SpaceMatching(source, target, matches), rule, seed)
+    {
+    }
+
+    /// <summary>Chooses the channels of spaces that are known.</summary>
+    public ChannelMapping(AnalysedModel source, AnalysedModel target, SpaceMatching spaces, WidthRule rule, ulong seed)
         : base(source)
     {
         (_target, _seed) = (target, seed);
         (_own, _other) = (SpaceMatching.Axes(source), SpaceMatching.Axes(target));
-        var spaces = new SpaceMatching(source, target, matches);
         _axes = new AxisTransfer(source, target, spaces, new ChannelChoice(source, target, spaces, rule));
     }
 
@@ -36,10 +42,56 @@ internal sealed class ChannelMapping : WeightMapping
         if (axes.Length != ownAxes.Length)
             throw new TransferRefusedException($"it has {axes.Length} axes, and {ownAxes.Length} in the source");
         int taps = Layer(_target, use) is { } layer ? axes.Length - layer.SpatialAxes : axes.Length;
-        AxisMap[] maps = [.. axes.Select((axis, i) => (i >= taps ? Taps(use, own, i, (int)ownAxes[i].Size, (int)axis.Size) : Positions(use, own, i, ownAxes, axes))
+        AxisMap[] maps = [.. axes.Select((axis, i) => Fitted(match, i, i - taps, axis, ownAxes[i], Seeds.For(_seed, $"{to.Name} axis {i}")) ?? (i >= taps ? Taps(use, own, i, (int)ownAxes[i].Size, (int)axis.Size) : Positions(use, own, i, ownAxes, axes))
             ?? _axes.Map(axis, ownAxes[i], Seeds.For(_seed, $"{to.Name} axis {i}")))];
         FreshWeights fresh = FreshWeights.Of(_target.Analysis, use, axes, onZeros: false);
         return Data(from, match).Map([.. maps], maps.All(m => m.FreshSize == 0) ? Fill.Zero : fresh.Fill(to, axis => axis.Size, _seed));
+    }
+
+    // Axes of a layer's weight of which it is known how they lie in the target's.
+    private AxisMap? Fitted(UseMatch match, int axis, int spatial, AxisExpression to, AxisExpression from, ulong seed) => match.Fit is not { } fit ? null
+        : spatial >= 0 ? Taps((int)from.Size, fit.Taps[spatial])
+        : axis == 1 - match.OutputAxis && fit.Pieces is { } pieces ? _axes.Read(to, from, pieces, seed)
+        : null;
+
+    private static AxisMap Taps(int size, int[] taps) => AxisMap.FromTaps(size, 0, [.. taps.Select(tap => tap < 0 ? (Tap[])[] : [new Tap(tap, 1)])]);
+
+    /// <summary>The weight of a layer that gives on what it reads.</summary>
+    /// <param name="to">The target's constant.</param>
+    /// <param name="use">Its use.</param>
+    /// <param name="unit">What goes through, and where.</param>
+    /// <param name="pieces">Which of the channels that are read carry it; null where all do.</param>
+    /// <exception cref="TransferRefusedException">A grouped layer reads and makes different choices of channels.</exception>
+    public WeightExpression Unit(Constant to, Use use, UnitStart unit, IReadOnlyList<AxisPiece>? pieces)
+    {
+        LinearLayer layer = _target.Analysis.Node(unit.Layer)!.Layer!;
+        AxisExpression own = Source.Analysis.Axes(unit.Source)![unit.Axis];
+        string made = _target.Graph.Nodes[unit.Layer].Output[0];
+        AxisMap?[] taps = [.. unit.Taps.Select((tap, i) => Taps(1, [.. Enumerable.Range(0, (int)to.Shape[i + 2]).Select(t => t == tap ? 0 : -1)]))];
+        if (layer.Groups > 1)
+        {
+            if (!_axes.Map(_target.Analysis.Axes(unit.Input)![unit.Axis], own, 0).Equals(_axes.Map(_target.Analysis.Axes(made)![unit.Axis], own, 0)))
+                throw new TransferRefusedException("a grouped layer cannot give on what it reads between channels that were chosen differently");
+            return new DiracWeight(to.Type, [.. to.Shape.Take(2), .. taps.Select(_ => 1L)]).Map([null, null, .. taps], Fill.Zero);
+        }
+
+        AxisExpression[] axes = _other[use];
+        int output = layer.WeightOutputAxis, input = 1 - output;
+        ulong seed = Seeds.For(_seed, $"{to.Name} axis {input}");
+        AxisMap rows = _axes.Map(axes[output], own, 0);
+        AxisMap columns = unit.Mirror < 0 ? Undone(_axes.Map(AxisSolver.Primal(_target.Analysis.Solver.Resolve(axes[input])), own, 0), unit.Factor)
+            : pieces is null ? _axes.Map(axes[input], own, seed) : _axes.Read(axes[input], own, pieces, seed);
+        AxisMap?[] maps = output == 0 ? [rows, columns, .. taps] : [columns, rows, .. taps];
+        return new DiracWeight(to.Type, [own.Size, own.Size, .. taps.Select(_ => 1L)]).Map([.. maps], FreshWeights.Of(_target.Analysis, use, axes, onZeros: false).Fill(to, axis => axis.Size, _seed));
+    }
+
+    // φ(x) − φ(−x) = κ·x, shared out over the copies on both sides.
+    private static AxisMap Undone(AxisMap mirrored, double factor)
+    {
+        var counts = new Dictionary<Tap, int>();
+        for (int i = 0; i < mirrored.Size; i++)
+            counts[mirrored[i][0]] = counts.GetValueOrDefault(mirrored[i][0]) + 1;
+        return AxisMap.FromTaps(mirrored.SourceSize, 0, [.. Enumerable.Range(0, mirrored.Size).Select(i => (Tap[])[new Tap(mirrored[i][0].Source, mirrored[i][0].Weight / counts[mirrored[i][0]] / factor)])]);
     }
 
     /// <inheritdoc/>

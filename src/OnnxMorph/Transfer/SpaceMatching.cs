@@ -1,6 +1,7 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
 using OnnxMorph.Structure;
+using OnnxMorph.Transfer.Containment;
 
 namespace OnnxMorph.Transfer;
 
@@ -11,6 +12,55 @@ namespace OnnxMorph.Transfer;
 internal sealed class SpaceMatching
 {
     private readonly Dictionary<Space, Space> _spaces = [];
+    private readonly Dictionary<Space, (int Start, int Count)> _parts = [];
+    private readonly HashSet<Space> _mirrored = [];
+
+    /// <summary>Decides from axes that stand for each other: the space that most of them name.</summary>
+    public SpaceMatching(AnalysedModel source, AnalysedModel target, IEnumerable<SpaceVote> votes)
+    {
+        (AxisSolver own, AxisSolver other) = (source.Analysis.Solver, target.Analysis.Solver);
+        var named = new Dictionary<Space, Dictionary<(Space Space, int Start, int Count, bool Mirrored), int>>();
+        foreach (SpaceVote vote in votes)
+            if (AxisPieces.Slice(other.Resolve(vote.Target), vote.Offset, vote.Size) is { } to)
+                Name(to, own.Resolve(vote.Source), vote.Start, vote.Count, vote.Mirrored);
+        foreach ((Space space, var candidates) in named)
+        {
+            var best = candidates.OrderByDescending(c => c.Value).ThenBy(c => c.Key.Count).ThenBy(c => c.Key.Space.Id).First().Key;
+            _spaces[space] = best.Space;
+            if (best.Count != best.Space.Size)
+                _parts[space] = (best.Start, best.Count);
+            if (best.Mirrored)
+                _mirrored.Add(space);
+        }
+
+        void Name(AxisExpression to, AxisExpression from, int start, int count, bool mirrored)
+        {
+            if (count != from.Size && AxisPieces.Slice(from, start, count) is { } piece)
+                (from, start) = (piece, 0);
+            switch (to, from)
+            {
+                case (SpaceAxis t, SpaceAxis s):
+                    var candidates = named.TryGetValue(t.Space, out var known) ? known : named[t.Space] = [];
+                    candidates[(s.Space, start, count, mirrored)] = candidates.GetValueOrDefault((s.Space, start, count, mirrored)) + 1;
+                    break;
+                case (ProductAxis t, ProductAxis s) when t.Parts.Length == s.Parts.Length && count == from.Size:
+                    foreach ((AxisExpression part, AxisExpression ownPart) in t.Parts.Zip(s.Parts))
+                        Name(other.Resolve(part), own.Resolve(ownPart), 0, (int)ownPart.Size, mirrored);
+                    break;
+                case (ConcatAxis t, ConcatAxis s) when t.Parts.Length == s.Parts.Length && count == from.Size:
+                    foreach ((AxisExpression part, AxisExpression ownPart) in t.Parts.Zip(s.Parts))
+                        Name(other.Resolve(part), own.Resolve(ownPart), 0, (int)ownPart.Size, mirrored);
+                    break;
+                // What is cut further on is cut in proportion.
+                case (ConcatAxis t, SpaceAxis):
+                    int[] cuts = ContainmentSearch.Cuts([.. t.Parts.Select(part => (int)part.Size)], count);
+                    for (int i = 0; i < t.Parts.Length; i++)
+                        if (cuts[i + 1] > cuts[i])
+                            Name(other.Resolve(t.Parts[i]), from, start + cuts[i], cuts[i + 1] - cuts[i], mirrored);
+                    break;
+            }
+        }
+    }
 
     /// <summary>Decides from matched uses of constants.</summary>
     public SpaceMatching(AnalysedModel source, AnalysedModel target, IEnumerable<UseMatch> matches)
@@ -49,6 +99,12 @@ internal sealed class SpaceMatching
 
     /// <summary>The source's space for one of the target; null where there is none.</summary>
     public Space? this[Space target] => _spaces.GetValueOrDefault(target);
+
+    /// <summary>Which indices of the source's space a space of the target stands for; all of them where it is not a part.</summary>
+    public (int Start, int Count) Part(Space target) => _parts.TryGetValue(target, out var part) ? part : (0, _spaces[target].Size);
+
+    /// <summary>Whether a space of the target holds the source's channels and behind them their negatives.</summary>
+    public bool IsMirrored(Space target) => _mirrored.Contains(target);
 
     /// <summary>All target spaces that have one.</summary>
     public IEnumerable<KeyValuePair<Space, Space>> Pairs => _spaces;

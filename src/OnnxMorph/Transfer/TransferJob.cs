@@ -5,6 +5,7 @@ using OnnxMorph.Calibration;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Structure;
+using OnnxMorph.Transfer.Containment;
 using OnnxMorph.Verification;
 using OnnxMorph.Weights;
 
@@ -21,6 +22,13 @@ public enum TransferMethod
     /// <summary>Between any two networks, along the best alignment of their blocks and layers by shape (DPIAT; METHODS.md §4).</summary>
     [JsonStringEnumMemberName("dp")]
     Dp,
+
+    /// <summary>
+    /// The target computes what the source computes, wherever its architecture contains the source's: wider, deeper, with larger kernels, further
+    /// branches, gates, norms or activations.
+    /// </summary>
+    [JsonStringEnumMemberName("preserve")]
+    Preserve,
 }
 
 /// <summary>A part of a target and the part of the source that it was filled from.</summary>
@@ -111,13 +119,9 @@ public sealed class TransferJob
         SharedConstants.Part(target);
         AnalysedModel from = AnalysedModel.Of(source), to = AnalysedModel.Of(target);
         var notes = new List<string>();
-        TransferPlan plan = Method == TransferMethod.Dp ? TransferPlan.Aligned(from, to, Runs, notes) : TransferPlan.Isomorphic(from, to);
+        (TransferPlan plan, WeightTransfer transfer) = Plan(from, to, notes);
         // The graph is as it was read: filling it may give uses of a constant forms of their own.
         var alignment = AlignmentReport.Of(from, to, [.. plan.Parts.Select(p => (p.Target, p.Source))], Runs);
-        WeightMapping mapping = Method == TransferMethod.Dp && Operator != TransferOperator.Maps
-            ? new ShapeMapping(from, to, plan.Matches, Operator, Evaluator, Seed) : new ChannelMapping(from, to, plan.Matches, Width, Seed);
-        // Shapes alone do not make the first copy of a block what the others could be added to.
-        var transfer = new WeightTransfer(from, to, plan.Matches, mapping, mapping is ChannelMapping ? plan.Pairs.Where(p => p.Copy > 0) : []);
         IReadOnlyList<TransferredTensor> tensors = transfer.Apply();
         VerificationReport? verification = null;
         IReadOnlyList<StageStatistics> stages = [];
@@ -172,6 +176,44 @@ public sealed class TransferJob
         {
             Progress?.Report(stage);
             cancellation.ThrowIfCancellationRequested();
+        }
+    }
+
+    private (TransferPlan, WeightTransfer) Plan(AnalysedModel from, AnalysedModel to, List<string> notes)
+    {
+        if (Method == TransferMethod.Preserve && Contained(from, to, notes) is { } contained)
+            return contained;
+        TransferPlan plan = Method switch
+        {
+            TransferMethod.Dp => TransferPlan.Aligned(from, to, Runs, notes),
+            TransferMethod.Isomorphic => TransferPlan.Isomorphic(from, to),
+            _ => TransferPlan.Best(from, to, Runs, notes),
+        };
+        if (Method == TransferMethod.Dp && Operator != TransferOperator.Maps)
+            return (plan, new WeightTransfer(from, to, plan.Matches, new ShapeMapping(from, to, plan.Matches, Operator, Evaluator, Seed), new Dictionary<Use, WeightExpression>()));
+        return (plan, new WeightTransfer(from, to, plan.Matches, new ChannelMapping(from, to, plan.Matches, Width, Seed), WeightTransfer.Inserted(to, plan.Pairs)));
+    }
+
+    private (TransferPlan, WeightTransfer)? Contained(AnalysedModel from, AnalysedModel to, List<string> notes)
+    {
+        if (ContainmentPlan.Find(from, to, out string why) is not { } plan)
+        {
+            notes.Add($"The target does not contain the source: {why}.");
+            return null;
+        }
+
+        try
+        {
+            var mapping = new ChannelMapping(from, to, plan.Spaces, Width, Seed);
+            var transfer = new WeightTransfer(from, to, plan.Matches, mapping, plan.Starts(mapping));
+            foreach (string head in plan.Heads)
+                notes.Add($"The last layer in front of '{head}' has another size than the source's and keeps its own numbers.");
+            return (new TransferPlan(plan.Matches, [], []), transfer);
+        }
+        catch (TransferRefusedException refused)
+        {
+            notes.Add($"The target does not contain the source: {refused.Message}.");
+            return null;
         }
     }
 

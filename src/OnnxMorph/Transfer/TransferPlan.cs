@@ -21,6 +21,10 @@ internal sealed record TransferPlan(IReadOnlyList<UseMatch> Matches, IReadOnlyLi
             [.. isomorphism.Pairs.Select(p => new PartReport(p.Target.Path, p.Source.Path, p.Copy))]);
     }
 
+    /// <summary>By stage and role where the networks are of one family, else along the best alignment.</summary>
+    public static TransferPlan Best(AnalysedModel source, AnalysedModel target, RunRule rule, ICollection<string> notes) =>
+        Isomorphism.Of(source, target).Difference is null ? Isomorphic(source, target) : Aligned(source, target, rule, notes);
+
     /// <summary>Along the best alignment of blocks and layers by shape (METHODS.md §4).</summary>
     /// <param name="source">Where weights come from.</param>
     /// <param name="target">Where they go.</param>

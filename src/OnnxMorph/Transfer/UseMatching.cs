@@ -2,6 +2,7 @@ using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Operators;
 using OnnxMorph.Structure;
+using OnnxMorph.Transfer.Containment;
 
 namespace OnnxMorph.Transfer;
 
@@ -12,7 +13,13 @@ namespace OnnxMorph.Transfer;
 /// <param name="Nodes">The nodes that the constants reach: the target's and the source's.</param>
 /// <param name="OutputAxis">The target's axis that has a layer's outputs.</param>
 /// <param name="Transposed">Whether one of them is a matrix that is stored the other way round.</param>
-internal sealed record UseMatch(Use Target, Use Source, SectionPair Pair, (int Target, int Source) Nodes, int OutputAxis = 0, bool Transposed = false);
+/// <param name="Fit">How a layer's weight lies in the target's, where that is known; null where it is chosen.</param>
+internal sealed record UseMatch(Use Target, Use Source, SectionPair Pair, (int Target, int Source) Nodes, int OutputAxis = 0, bool Transposed = false, WeightFit? Fit = null);
+
+/// <summary>How a layer's weight lies in a target's.</summary>
+/// <param name="Taps">For each spatial axis, which tap of the source each tap of the target is; −1 for none.</param>
+/// <param name="Pieces">Which of the channels that are read carry the source's; null where all do.</param>
+internal sealed record WeightFit(IReadOnlyList<int[]> Taps, IReadOnlyList<AxisPiece>? Pieces);
 
 /// <summary>
 /// Finds for the constants of one part of a target those of a part of a source: layers by their role, other nodes with weights
@@ -25,6 +32,7 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
     private readonly HashSet<(Use, Use)> _seen = [];
     private SectionPair _pair = null!;
     private (int Target, int Source) _nodes;
+    private WeightFit? _fit;
 
     /// <summary>The matches of all constants that have one, by the roles of layers in parts of networks that are alike.</summary>
     public static IReadOnlyList<UseMatch> ByRole(AnalysedModel source, AnalysedModel target, IEnumerable<SectionPair> pairs)
@@ -48,8 +56,18 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
         return matching.Matches;
     }
 
-    // A constant's use is filled once.
-    private IReadOnlyList<UseMatch> Matches => [.. _matches.DistinctBy(match => match.Target)];
+    /// <summary>Adds the constants behind two uses.</summary>
+    public void Add(Filled filled, SectionPair pair, WeightFit? fit)
+    {
+        (_pair, _nodes, _fit) = (pair, (filled.Target.Node, filled.Source.Node), fit);
+        if (filled.Layers is var (to, from))
+            MatchWeights(to, target.Analysis.Node(to)!.Layer!, from, source.Analysis.Node(from)!.Layer!);
+        else
+            Descend(filled.Target, filled.Source);
+    }
+
+    /// <summary>The matches so far. A constant's use is filled once.</summary>
+    public IReadOnlyList<UseMatch> Matches => [.. _matches.DistinctBy(match => match.Target)];
 
     private void Add(SectionPair pair)
     {
@@ -129,7 +147,7 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
         if (other is not { } t || own is not { } s)
             Descend(new Use(to, otherLayer.WeightInput), new Use(from, ownLayer.WeightInput), otherLayer.WeightOutputAxis);
         else if (_seen.Add((t.Use, s.Use)))
-            _matches.Add(new UseMatch(t.Use, s.Use, _pair, _nodes, t.OutputAxis, t.OutputAxis != s.OutputAxis));
+            _matches.Add(new UseMatch(t.Use, s.Use, _pair, _nodes, t.OutputAxis, t.OutputAxis != s.OutputAxis, _fit));
     }
 
     // Where a layer's matrix is stored, and which of its axes has the outputs; null for other weights.
@@ -166,7 +184,7 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
         if (target.Graph.ConstantOf(other) is not null)
         {
             if (source.Graph.ConstantOf(own) is not null)
-                _matches.Add(new UseMatch(to, from, _pair, _nodes, outputAxis));
+                _matches.Add(new UseMatch(to, from, _pair, _nodes, outputAxis, false, _fit));
             return;
         }
 

@@ -20,33 +20,31 @@ internal sealed class WeightTransfer
     private readonly AnalysedModel _source, _target;
     private readonly WeightMapping _mapping;
     private readonly Dictionary<Use, UseMatch> _matches = [];
-    private readonly Dictionary<Use, WeightExpression> _starts = [];
+    private readonly IReadOnlyDictionary<Use, WeightExpression> _starts;
 
     /// <summary>A transfer.</summary>
     /// <param name="source">Where weights come from.</param>
     /// <param name="target">Where they go.</param>
     /// <param name="matches">What goes where; of several matches of one constant's use the first counts.</param>
     /// <param name="mapping">How a constant becomes another.</param>
-    /// <param name="inserted">Parts of the target that start as identities, where they can.</param>
-    public WeightTransfer(AnalysedModel source, AnalysedModel target, IEnumerable<UseMatch> matches, WeightMapping mapping, IEnumerable<SectionPair> inserted)
+    /// <param name="starts">What starts without effect, whatever it is matched with.</param>
+    public WeightTransfer(
+        AnalysedModel source, AnalysedModel target, IEnumerable<UseMatch> matches, WeightMapping mapping, IReadOnlyDictionary<Use, WeightExpression> starts)
     {
-        (_source, _target, _mapping) = (source, target, mapping);
+        (_source, _target, _mapping, _starts) = (source, target, mapping, starts);
         foreach (UseMatch match in matches)
             _matches.TryAdd(match.Target, match);
-        foreach (SectionPair pair in inserted)
-            Inserted(pair);
     }
 
-    /// <summary>Notes for the user.</summary>
-    public List<string> Notes { get; } = [];
-
-    // A block whose source fills another block already starts as the identity, where it can.
-    private void Inserted(SectionPair pair)
+    /// <summary>The starts of blocks whose source fills another block already: as the identity, where they can.</summary>
+    public static Dictionary<Use, WeightExpression> Inserted(AnalysedModel target, IEnumerable<SectionPair> pairs)
     {
-        if (pair.Target is not Block block || IdentityPlan.For(_target.Analysis, block) is not { Refusal: null } plan)
-            return;
-        foreach (((int node, int input), WeightExpression start) in plan.Starts)
-            _starts[new Use(node, input)] = start;
+        var starts = new Dictionary<Use, WeightExpression>();
+        foreach (SectionPair pair in pairs.Where(p => p.Copy > 0))
+            if (pair.Target is Block block && IdentityPlan.For(target.Analysis, block) is { Refusal: null } plan)
+                foreach (((int node, int input), WeightExpression start) in plan.Starts)
+                    starts[new Use(node, input)] = start;
+        return starts;
     }
 
     /// <summary>
@@ -151,11 +149,12 @@ internal sealed class WeightTransfer
     private (TransferredTensor Report, WeightExpression? Data) Fill(Constant constant, Use use)
     {
         TransferredTensor Report(TensorOrigin origin, string? from, string? note) => new(constant.Name, constant.Shape, origin, from, note);
-        if (!_matches.TryGetValue(use, out UseMatch? match))
+        UseMatch? match = _matches.GetValueOrDefault(use);
+        if (_starts.TryGetValue(use, out WeightExpression? start))
+            return (Report(TensorOrigin.Mapped, match is null ? null : Source(match)!.Name, "it starts without effect"), start);
+        if (match is null)
             return (Report(TensorOrigin.Fresh, null, "nothing in the source stands where it does"), null);
         Constant from = Source(match)!;
-        if (_starts.TryGetValue(use, out WeightExpression? start))
-            return (Report(TensorOrigin.Mapped, from.Name, "its block starts as the identity"), start);
         try
         {
             if (from.Type != constant.Type)

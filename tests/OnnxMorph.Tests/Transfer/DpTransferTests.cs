@@ -19,7 +19,7 @@ public class DpTransferTests
         var plan = TransferPlan.Aligned(from, to, rule, new List<string>());
         WeightMapping mapping = kind == TransferOperator.Maps ? new ChannelMapping(from, to, plan.Matches, WidthRule.Importance, 1)
             : new ShapeMapping(from, to, plan.Matches, kind, new WeightEvaluator(), 1);
-        IReadOnlyList<TransferredTensor> tensors = new WeightTransfer(from, to, plan.Matches, mapping, kind == TransferOperator.Maps ? plan.Pairs.Where(p => p.Copy > 0) : []).Apply();
+        IReadOnlyList<TransferredTensor> tensors = new WeightTransfer(from, to, plan.Matches, mapping, WeightTransfer.Inserted(to, kind == TransferOperator.Maps ? plan.Pairs : [])).Apply();
         return (Check.Written(to.Model), tensors);
     }
 

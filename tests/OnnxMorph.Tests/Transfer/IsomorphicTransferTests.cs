@@ -24,7 +24,7 @@ public class IsomorphicTransferTests
         var isomorphism = Isomorphism.Of(from, to);
         Assert.Null(isomorphism.Difference);
         IReadOnlyList<UseMatch> matches = UseMatching.ByRole(from, to, isomorphism.Pairs);
-        var transfer = new WeightTransfer(from, to, matches, new ChannelMapping(from, to, matches, rule, 1), isomorphism.Pairs.Where(p => p.Copy > 0));
+        var transfer = new WeightTransfer(from, to, matches, new ChannelMapping(from, to, matches, rule, 1), WeightTransfer.Inserted(to, isomorphism.Pairs));
         IReadOnlyList<TransferredTensor> tensors = transfer.Apply();
         return (Check.Written(to.Model), tensors, (transfer, isomorphism.Pairs));
     }

@@ -1,0 +1,286 @@
+using OnnxMorph.Graph;
+using OnnxMorph.Morphs;
+using OnnxMorph.Onnx;
+using OnnxMorph.Operators;
+using OnnxMorph.Weights;
+
+namespace OnnxMorph.Transfer.Containment;
+
+/// <summary>Nodes of the target that the source does not have, with weights that take their effect away.</summary>
+internal partial class ContainmentSearch
+{
+    private IEnumerable<Derivation> WithoutEffect(int n, string value, Carries role)
+    {
+        NodeProto node = _target.Graph.Nodes[n];
+        NodeAxes? axes = _target.Analysis.Node(n);
+        if (LayerView.Of(_target, value) is { } layer)
+        {
+            foreach (Derivation way in Unit(layer, role))
+                yield return way;
+            if (layer.Node == n)
+                yield break;
+        }
+
+        switch (Name(node))
+        {
+            case "Identity" or "Dropout" when value == node.Output[0]:
+                yield return Passing(node.Input[0], role);
+                break;
+            case "BatchNormalization" when BatchNorm(n) is { } starts:
+                yield return Passing(node.Input[0], role) with { Starts = starts };
+                // The norm's bias is the layer's.
+                if (OwnBias(role.Source, role.Bare) is { } own && IsVector(node.Input[2]))
+                    yield return Passing(node.Input[0], role with { Bare = true }) with { Starts = [.. starts.Where(s => s.Item1.Input != 2)], Filled = [Plain(new Use(n, 2), own)] };
+                break;
+            case "PRelu" when Set(new Use(n, 1), 1) is { } slope:
+                yield return Passing(node.Input[0], role) with { Starts = slope };
+                break;
+            case "Relu" or "Clip" when axes is not null && !role.Bare && IsFixed(axes, role.Source):
+                yield return Passing(node.Input[0], role);
+                break;
+            case "Add" or "Sum" or "Mul" or "Sub" or "Div":
+                double neutral = Name(node) is "Mul" or "Div" ? 1 : 0;
+                for (int i = 0; i < node.Input.Count; i++)
+                {
+                    if (!IsActivation(node.Input[i]) || (i > 0 && Name(node) is "Sub" or "Div") || !SameSizes(node.Input[i], value))
+                        continue;
+                    var needs = new List<(string, ValueRole)> { (node.Input[i], role) };
+                    var starts = new List<(Use, WeightStart)>();
+                    bool possible = true;
+                    for (int j = 0; j < node.Input.Count && possible; j++)
+                    {
+                        if (j == i)
+                            continue;
+                        if (IsActivation(node.Input[j]))
+                            needs.Add((node.Input[j], new Holds(neutral)));
+                        else if (Set(new Use(n, j), neutral) is { } set)
+                            starts.AddRange(set);
+                        else
+                            possible = false;
+                    }
+
+                    if (possible)
+                        yield return new Derivation([.. needs]) { Starts = starts, TakesOthers = true, Like = node.Input[i] };
+                }
+
+                break;
+            case "Concat":
+                foreach (Derivation way in Concatenated(node, value, role))
+                    yield return way;
+                break;
+            case "Split":
+                if (Cut(node, value, role) is { } cut)
+                    yield return cut;
+                break;
+        }
+    }
+
+    private static Derivation Passing(string value, ValueRole role) => new((value, role)) { TakesOthers = true, Like = value };
+
+    private bool SameSizes(string a, string b) =>
+        _target.Analysis.Shapes.Dims(a) is { } left && _target.Analysis.Shapes.Dims(b) is { } right && left.SequenceEqual(right);
+
+    // With variance 1 − ε a norm divides by exactly 1.
+    private List<(Use, WeightStart)>? BatchNorm(int n)
+    {
+        double epsilon = _target.Analysis.Node(n)?.Attribute("epsilon")?.F ?? 1e-5f;
+        var starts = new List<(Use, WeightStart)>();
+        foreach ((int input, double number) in new[] { (1, 1.0), (2, 0), (3, 0), (4, 1 - epsilon) })
+        {
+            if (Set(new Use(n, input), number) is not { } set)
+                return null;
+            starts.AddRange(set);
+        }
+
+        return starts;
+    }
+
+    // A layer that gives on what it reads, by itself or together with an activation that a mirrored layer in front of it feeds.
+    private IEnumerable<Derivation> Unit(LayerView layer, Carries role)
+    {
+        Use? own = layer.Bias is { } bias && IsVector(_target.Graph.Nodes[bias.Node].Input[bias.Input]) ? OwnBias(role.Source, role.Bare) : null;
+        if (UnitWeights(layer, role.Source, 0, 1) is { } starts)
+        {
+            var way = new Derivation((layer.Input, role)) { Starts = starts, TakesOthers = layer.Layer.Groups == 1 };
+            yield return way;
+            if (own is { } given)
+                yield return WithBias(way with { Needs = [(layer.Input, role with { Bare = true })] }, given);
+        }
+
+        if (!role.IsWhole || layer.Layer.Groups > 1 || MirroredActivation(layer.Input) is not { } mirror || UnitWeights(layer, role.Source, -1, mirror.Factor) is not { } undone)
+            yield break;
+        var both = new Derivation((mirror.Input, new Mirrors(role.Source, role.Bare))) { Starts = undone };
+        yield return both;
+        if (own is { } ownBias)
+            yield return WithBias(both with { Needs = [(mirror.Input, new Mirrors(role.Source, true))] }, ownBias);
+
+        Derivation WithBias(Derivation way, Use from) => way with { Starts = [.. way.Starts.Where(s => s.Use != layer.Bias)], Filled = [Plain(layer.Bias!.Value, from)] };
+    }
+
+    private static Filled Plain(Use to, Use from) => new(to, from, null, null, null, false);
+
+    // The bias of the layer that makes a value of the source.
+    private Use? OwnBias(string source, bool bare) => bare ? null : LayerView.Of(_source, source)?.Bias;
+
+    private bool IsVector(string value) => _target.Graph.ConstantOf(value) is { Count: > 1 };
+
+    private List<(Use, WeightStart)>? UnitWeights(LayerView layer, string source, int mirror, double factor)
+    {
+        NodeProto node = layer.Axes.Node;
+        if (layer.Layer.Transposed || IsScaled(node) || layer.Axes.Attribute("activation") is not null || _target.Graph.ConstantOf(node.Input[layer.Layer.WeightInput]) is null)
+            return null;
+        long[] kernel = layer.Kernel, ones = [.. kernel.Select(_ => 1L)];
+        var taps = new int[kernel.Length];
+        if (kernel.Length > 0)
+        {
+            if (!(layer.Axes.IntList("strides") ?? ones).All(s => s == 1) || ConvolutionPads.Of(layer.Axes, layer.Layer, kernel, out _) is not { Automatic: null } pads)
+                return null;
+            long[] dilations = layer.Axes.IntList("dilations") ?? ones;
+            for (int axis = 0; axis < kernel.Length; axis++)
+            {
+                (long tap, long rest) = Math.DivRem(pads.Begin[axis], dilations[axis]);
+                if (rest != 0 || tap >= kernel[axis])
+                    return null;
+                taps[axis] = (int)tap;
+            }
+        }
+
+        var starts = new List<(Use, WeightStart)>
+        {
+            (new Use(layer.Node, layer.Layer.WeightInput), new UnitStart(source, layer.Layer.OutputAxis, layer.Input, layer.Node, taps, mirror, factor)),
+        };
+        if (layer.Bias is { } bias)
+        {
+            if (Set(bias, 0) is not { } zero)
+                return null;
+            starts.AddRange(zero);
+        }
+
+        return starts;
+    }
+
+    // φ(x) in front of a layer, or x·h(x).
+    private (string Input, double Factor)? MirroredActivation(string value)
+    {
+        if (_target.Graph.Producer(value) is not { } n)
+            return null;
+        NodeProto node = _target.Graph.Nodes[n];
+        if (node.OpType == "Mul" && ModelGraph.IsStandard(node) && node.Input.Count == 2)
+        {
+            foreach ((string x, string gate) in new[] { (node.Input[0], node.Input[1]), (node.Input[1], node.Input[0]) })
+                if (_target.Graph.Producer(gate) is { } g && _target.Graph.Nodes[g].Input[0] == x && new NetworkActivation(_target.Graph.Nodes[g], Gates: true).MirrorFactor is { } both)
+                    return (x, both);
+            return null;
+        }
+
+        return new NetworkActivation(node).MirrorFactor is { } factor ? (node.Input[0], factor) : null;
+    }
+
+    private IEnumerable<Derivation> Mirrored(int n, string value, Mirrors role)
+    {
+        NodeProto node = _target.Graph.Nodes[n];
+        if (LayerView.Of(_target, value) is { } layer)
+        {
+            if (LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, role.Bare, mirrored: true) is { } same)
+                yield return same;
+            if (layer.Layer.Groups == 1 && UnitWeights(layer, role.Source, 1, 1) is { } starts)
+                yield return new Derivation((layer.Input, new Carries(role.Source, Bare: role.Bare))) { Starts = starts, TakesOthers = true };
+        }
+
+        if (Name(node) == "BatchNormalization" && BatchNorm(n) is { } norm)
+            yield return Passing(node.Input[0], role) with { Starts = norm };
+        if (Name(node) is "Identity" or "Dropout")
+            yield return Passing(node.Input[0], role);
+    }
+
+    // One input carries the value and the others anything, or each carries its share.
+    private IEnumerable<Derivation> Concatenated(NodeProto node, string value, Carries role)
+    {
+        if (_target.Analysis.Shapes.Dims(value) is not { } dims || _source.Analysis.Shapes.Dims(role.Source) is not { } own || own.Length != dims.Length)
+            yield break;
+        int axis = Axis(node, dims.Length);
+        if (!role.IsWhole && role.Axis != axis)
+            yield break;
+        int[] sizes = [.. node.Input.Select(input => (int)(_target.Analysis.Shapes.Dims(input)?[axis] ?? 0))];
+        int first = role.IsWhole ? 0 : role.Start, count = role.IsWhole ? (int)own[axis] : role.Size;
+        for (int i = 0; i < sizes.Length; i++)
+            if (sizes[i] >= count && IsActivation(node.Input[i]) && sizes[i] < dims[axis])
+                yield return new Derivation((node.Input[i], role)) { Axis = axis, Pieces = [.. sizes.Select((size, j) => j == i ? new AxisPiece(size, first, count) : new AxisPiece(size, 0, 0))] };
+        if (!node.Input.All(IsActivation))
+            yield break;
+        int[] cuts = Cuts(sizes, count);
+        if (Enumerable.Range(0, sizes.Length).All(i => cuts[i + 1] > cuts[i] && cuts[i + 1] - cuts[i] <= sizes[i]))
+            yield return new Derivation([.. node.Input.Select((input, i) => (input, (ValueRole)new Carries(role.Source, axis, first + cuts[i], cuts[i + 1] - cuts[i])))])
+            {
+                Axis = axis,
+                Pieces = [.. sizes.Select((size, i) => new AxisPiece(size, first + cuts[i], cuts[i + 1] - cuts[i]))],
+            };
+    }
+
+    // A part of what is cut has its share of the channels.
+    private Derivation? Cut(NodeProto node, string value, Carries role)
+    {
+        if (role.IsWhole || _target.Analysis.Shapes.Dims(node.Input[0]) is not { } dims || _source.Analysis.Shapes.Dims(role.Source) is not { } own)
+            return null;
+        int axis = Axis(node, dims.Length);
+        int[] cuts = Cuts([.. node.Output.Select(part => (int)(_target.Analysis.Shapes.Dims(part)?[axis] ?? 0))], (int)own[axis]);
+        int index = node.Output.IndexOf(value);
+        return role.Axis == axis && role.Start == cuts[index] && role.Start + role.Size == cuts[index + 1]
+            ? new Derivation((node.Input[0], new Carries(role.Source))) : null;
+    }
+
+    /// <summary>Where an axis of <paramref name="count"/> channels is cut like one that has parts of <paramref name="sizes"/>.</summary>
+    internal static int[] Cuts(IReadOnlyList<int> sizes, int count)
+    {
+        var cuts = new int[sizes.Count + 1];
+        long total = sizes.Sum(size => (long)size), before = 0;
+        for (int i = 0; i < sizes.Count; i++)
+        {
+            before += sizes[i];
+            cuts[i + 1] = total == 0 ? 0 : (int)((before * count + total / 2) / total);
+        }
+
+        return cuts;
+    }
+
+    // Whether a value of the source passes an activation unchanged.
+    private bool IsFixed(NodeAxes activation, string source)
+    {
+        (double low, double high) = ValueRange.Of(activation);
+        (double least, double most) = ValueRange.Of(_source.Analysis, source);
+        return least >= low && most <= high;
+    }
+
+    /// <summary>What makes a weight one number everywhere; null where nothing does. Single numbers belong to the architecture and stay.</summary>
+    private List<(Use, WeightStart)>? Set(Use use, double number)
+    {
+        NodeProto reader = _target.Graph.Nodes[use.Node];
+        string value = reader.Input[use.Input];
+        if (_target.Graph.ConstantOf(value) is { } constant)
+        {
+            if (!constant.Type.IsScalable())
+                return null;
+            if (constant.Node is not null || (constant.Count == 1 && reader.OpType != "PRelu"))
+                return ConstantValues.Of(_target.Graph, constant).All(v => v == number) ? [] : null;
+            return [(use, new NumberStart(number))];
+        }
+
+        if (!_target.Analysis.IsWeight(value) || _target.Graph.Producer(value) is not { } n)
+            return null;
+        NodeProto node = _target.Graph.Nodes[n];
+        switch (Name(node))
+        {
+            case "Identity" or "Reshape" or "Transpose" or "Unsqueeze" or "Squeeze" or "Expand" or "Flatten":
+                return Set(new Use(n, 0), number);
+            case "Sub" when Number(node.Input[0]) is { } from:
+                return Set(new Use(n, 1), from - number);
+            case "Sub" when Number(node.Input[1]) is { } less:
+                return Set(new Use(n, 0), number + less);
+            default:
+                return null;
+        }
+    }
+
+    private double? Number(string value) =>
+        _target.Graph.ConstantOf(value) is { Count: 1 } constant && constant.Type.IsScalable() ? ConstantValues.Of(_target.Graph, constant)[0] : null;
+}

@@ -1,0 +1,267 @@
+using OnnxMorph.Graph;
+using OnnxMorph.Morphs;
+using OnnxMorph.Onnx;
+using OnnxMorph.Operators;
+using OnnxMorph.Weights;
+
+namespace OnnxMorph.Transfer.Containment;
+
+/// <summary>Nodes of the target that do what a node of the source does.</summary>
+internal partial class ContainmentSearch
+{
+    // What a node makes of each channel by itself.
+    private static readonly HashSet<string> s_channelwise =
+    [
+        "Abs", "AveragePool", "BatchNormalization", "Cast", "Celu", "Clip", "Dropout", "Elu", "Erf", "Exp", "Gelu", "GlobalAveragePool", "GlobalMaxPool",
+        "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool", "Mish", "Neg", "PRelu", "Relu", "Resize", "Selu", "Sigmoid", "Softplus", "Softsign",
+        "Sqrt", "Swish", "Tanh", "ThresholdedRelu", "Upsample", "com.microsoft:Gelu", "com.microsoft:QuickGelu",
+    ];
+
+    // Their lists of integers are sizes and places, which differ with the widths.
+    private static readonly HashSet<string> s_sized = ["Expand", "Reshape", "Resize", "Slice", "Split", "Tile", "Upsample", "ConstantOfShape", "Pad"];
+
+    private static readonly HashSet<string> s_commutative = ["Add", "Mul", "Sum", "Max", "Min", "Mean"];
+
+    private IEnumerable<Derivation> Same(int n, string value, Carries role)
+    {
+        NodeProto node = _target.Graph.Nodes[n];
+        if (LayerView.Of(_target, value) is { } layer && LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, role.Bare, mirrored: false) is { } same)
+            yield return same;
+        if (role.Bare || _source.Graph.Producer(role.Source) is not { } m)
+            yield break;
+        if (Slope(n, _source.Graph.Nodes[m]) is { } slope)
+            yield return new Derivation((node.Input[0], role with { Source = Canonical(_source.Graph.Nodes[m].Input[0]) })) { Starts = slope, TakesOthers = true, Like = node.Input[0] };
+        if (Name(_source.Graph.Nodes[m]) != Name(node) || _target.Analysis.Node(n)?.Layer is not null)
+            yield break;
+        NodeProto from = _source.Graph.Nodes[m];
+        int output = node.Output.IndexOf(value);
+        if (output != from.Output.IndexOf(role.Source) || !SameAttributes(node, from, []))
+            yield break;
+        if (Name(node) == "Concat")
+        {
+            if (role.IsWhole)
+                foreach (Derivation way in SameConcat(node, from))
+                    yield return way;
+            yield break;
+        }
+
+        if (!role.IsWhole && !s_channelwise.Contains(Name(node)))
+            yield break;
+        if (Operands(n, node, m, from, role, swapped: false) is { } straight)
+            yield return straight;
+        if (s_commutative.Contains(Name(node)) && node.Input.Count == 2 && Operands(n, node, m, from, role, swapped: true) is { } swapped)
+            yield return swapped;
+    }
+
+    // A parametric ReLU that is the source's ReLU.
+    private List<(Use, WeightStart)>? Slope(int n, NodeProto from) => Name(_target.Graph.Nodes[n]) != "PRelu" ? null : Name(from) switch
+    {
+        "Relu" => Set(new Use(n, 1), 0),
+        "LeakyRelu" => Set(new Use(n, 1), from.Attribute.FirstOrDefault(a => a.Name == "alpha")?.F ?? 0.01f),
+        _ => null,
+    };
+
+    // Roles of the activations, and the constants with those of the source.
+    private Derivation? Operands(int n, NodeProto node, int m, NodeProto from, Carries role, bool swapped)
+    {
+        if (node.Input.Count != from.Input.Count)
+            return null;
+        var needs = new List<(string, ValueRole)>();
+        var filled = new List<Filled>();
+        for (int i = 0; i < node.Input.Count; i++)
+        {
+            int j = swapped ? 1 - i : i;
+            (string to, string own) = (node.Input[i], from.Input[j]);
+            if (to.Length == 0 != (own.Length == 0))
+                return null;
+            if (to.Length == 0)
+                continue;
+            bool sizes = OperatorRules.For(node) is { } rule && rule.ListsSizes(i);
+            if (!sizes && IsActivation(to))
+            {
+                if (_own.Producer(own) is null)
+                    return null;
+                needs.Add((to, role with { Source = Canonical(own) }));
+            }
+            else if (!sizes && _own.Producer(own) is not null)
+                return null;
+            else if (!SameConstant(node, to, own))
+                return null;
+            else
+                filled.Add(new Filled(new Use(n, i), new Use(m, j), null, null, null, false));
+        }
+
+        bool channelwise = s_channelwise.Contains(Name(node)) && needs.Count == 1;
+        return new Derivation([.. needs])
+        {
+            Filled = filled,
+            TakesOthers = channelwise || KeepsChannels(node, needs),
+            Like = channelwise || KeepsChannels(node, needs) ? needs[0].Item1 : null,
+        };
+    }
+
+    // Reshapes that leave the axis of channels as it is.
+    private bool KeepsChannels(NodeProto node, List<(string Value, ValueRole)> needs) =>
+        Name(node) is "Flatten" or "Reshape" or "Squeeze" && needs.Count == 1
+        && _target.Analysis.Shapes.Dims(needs[0].Value) is { Length: > 1 } before && _target.Analysis.Shapes.Dims(node.Output[0]) is { Length: > 1 } behind
+        && before[0] == behind[0] && before[1] == behind[1] && before.Skip(2).All(size => size == 1) && behind.Skip(2).All(size => size == 1);
+
+    // Integers decide what a node does, but for sizes; single numbers are the same, or sizes or roots of them in both.
+    private bool SameConstant(NodeProto node, string to, string own)
+    {
+        if (_target.Graph.ConstantOf(to) is not { } constant || _source.Graph.ConstantOf(own) is not { } other || s_sized.Contains(Name(node)))
+            return true;
+        if (!constant.Type.IsScalable())
+            return !other.Type.IsScalable() && ConstantValues.Integers(_target.Graph, constant) is { } a && ConstantValues.Integers(_source.Graph, other) is { } b && a.SequenceEqual(b);
+        return true;
+    }
+
+    // What operators do where an attribute is not written, which exporters do or do not.
+    private static readonly Dictionary<(string Operator, string Attribute), double> s_defaults = new()
+    {
+        [("AveragePool", "ceil_mode")] = 0,
+        [("AveragePool", "count_include_pad")] = 0,
+        [("BatchNormalization", "epsilon")] = 1e-5f,
+        [("BatchNormalization", "training_mode")] = 0,
+        [("Elu", "alpha")] = 1,
+        [("Flatten", "axis")] = 1,
+        [("Gemm", "alpha")] = 1,
+        [("Gemm", "beta")] = 1,
+        [("Gemm", "transA")] = 0,
+        [("HardSigmoid", "alpha")] = 0.2f,
+        [("HardSigmoid", "beta")] = 0.5f,
+        [("InstanceNormalization", "epsilon")] = 1e-5f,
+        [("LayerNormalization", "axis")] = -1,
+        [("LayerNormalization", "epsilon")] = 1e-5f,
+        [("LayerNormalization", "stash_type")] = 1,
+        [("LeakyRelu", "alpha")] = 0.01f,
+        [("MaxPool", "ceil_mode")] = 0,
+        [("MaxPool", "storage_order")] = 0,
+        [("Reshape", "allowzero")] = 0,
+    };
+
+    // What only training reads.
+    private static readonly HashSet<string> s_training = ["momentum"];
+
+    private static bool SameAttributes(NodeProto node, NodeProto from, HashSet<string> except)
+    {
+        return node.Attribute.Concat(from.Attribute).Select(a => a.Name).Distinct().Where(name => !except.Contains(name) && !s_training.Contains(name)).All(name =>
+        {
+            AttributeProto? a = node.Attribute.FirstOrDefault(x => x.Name == name), b = from.Attribute.FirstOrDefault(x => x.Name == name);
+            return a is not null && b is not null ? a.Equals(b)
+                : s_defaults.TryGetValue((node.OpType, name), out double usual) && (a ?? b)! is var written && (written.Type == AttributeProto.Types.AttributeType.Float ? written.F : written.I) == usual;
+        });
+    }
+
+    // The source's inputs in their order, with others between them.
+    private IEnumerable<Derivation> SameConcat(NodeProto node, NodeProto from)
+    {
+        if (_target.Analysis.Shapes.Dims(node.Output[0]) is not { } dims)
+            yield break;
+        int axis = Axis(node, dims.Length);
+        var needs = new List<(string, ValueRole)>();
+        var filled = new List<Filled>();
+        var pieces = new List<AxisPiece>();
+        int next = 0, start = 0;
+        for (int i = 0; i < node.Input.Count; i++)
+        {
+            string to = node.Input[i];
+            int left = node.Input.Count - i - 1;
+            int size = (int)(_target.Analysis.Shapes.Dims(to)?[axis] ?? 0);
+            if (next < from.Input.Count)
+            {
+                string own = from.Input[next];
+                int count = (int)(_source.Analysis.Shapes.Dims(own)?[axis] ?? 0);
+                bool both = IsActivation(to) && _own.Producer(own) is not null, neither = !IsActivation(to) && _own.Producer(own) is null;
+                // Constants are taken as they come; activations where they fit, or where no others are left.
+                if (neither || (both && Derive(to, new Carries(Canonical(own))) is not null))
+                {
+                    if (both)
+                        needs.Add((to, new Carries(Canonical(own))));
+                    else
+                        filled.Add(new Filled(new Use(_target.Graph.Producer(node.Output[0])!.Value, i), new Use(_source.Graph.Producer(from.Output[0])!.Value, next), null, null, null, false));
+                    pieces.Add(new AxisPiece(size, start, count));
+                    (next, start) = (next + 1, start + count);
+                    continue;
+                }
+            }
+
+            if (left < from.Input.Count - next)
+                yield break;
+            pieces.Add(new AxisPiece(size, 0, 0));
+        }
+
+        if (next == from.Input.Count)
+            yield return new Derivation([.. needs]) { Filled = filled, Axis = axis, Pieces = pieces };
+    }
+
+    private static int Axis(NodeProto node, int rank)
+    {
+        long axis = node.Attribute.FirstOrDefault(a => a.Name == "axis")?.I ?? 0;
+        return (int)(axis < 0 ? axis + rank : axis);
+    }
+
+    private static readonly HashSet<string> s_shaping = ["kernel_shape", "pads", "dilations", "group", "auto_pad", "strides", "transB"];
+
+    private Derivation? SameLayer(LayerView layer, LayerView own, bool bare, bool mirrored)
+    {
+        (NodeProto node, NodeProto from) = (layer.Axes.Node, own.Axes.Node);
+        bool matrices = layer.Layer.SpatialAxes == 0 && own.Layer.SpatialAxes == 0;
+        if ((!matrices && node.OpType != from.OpType) || layer.Layer.SpatialAxes != own.Layer.SpatialAxes || layer.Layer.Transposed != own.Layer.Transposed
+            || (!bare && own.Bias is not null && layer.Bias is null) || (mirrored && layer.Layer.Groups > 1)
+            || !(layer.Layer.Groups == own.Layer.Groups || (layer.IsDepthwise && own.IsDepthwise) || (own.Layer.Groups > 1 && layer.Layer.Groups > own.Layer.Groups)))
+            return null;
+        if (node.OpType == from.OpType ? !SameAttributes(node, from, s_shaping) : IsScaled(node) || IsScaled(from))
+            return null;
+        IReadOnlyList<int[]>? taps = matrices ? [] : Taps(layer, own);
+        if (taps is null)
+            return null;
+        var filled = new List<Filled>
+        {
+            new(new Use(layer.Node, layer.Layer.WeightInput), new Use(own.Node, own.Layer.WeightInput), (layer.Node, own.Node), taps, layer.Input, mirrored),
+        };
+        var starts = new List<(Use, WeightStart)>();
+        if (layer.Bias is { } bias)
+        {
+            if (!bare && own.Bias is { } ownBias)
+                filled.Add(new Filled(bias, ownBias, null, null, null, mirrored));
+            else if (Set(bias, 0) is { } zero)
+                starts.AddRange(zero);
+            else
+                return null;
+        }
+
+        return new Derivation((layer.Input, new Carries(Canonical(own.Input)))) { Filled = filled, Starts = starts, TakesOthers = layer.Layer.Groups == 1 };
+    }
+
+    private static bool IsScaled(NodeProto node) => node.OpType == "Gemm"
+        && node.Attribute.Any(a => (a.Name is "alpha" or "beta" && a.F != 1) || (a.Name == "transA" && a.I != 0));
+
+    // For each tap of the target, the tap of the source that sees the same position; null where some of the source's have none.
+    private static int[][]? Taps(LayerView layer, LayerView own)
+    {
+        long[] kernel = layer.Kernel, ownKernel = own.Kernel;
+        int spatial = kernel.Length;
+        long[] ones = [.. kernel.Select(_ => 1L)];
+        long[] dilations = layer.Axes.IntList("dilations") ?? ones, ownDilations = own.Axes.IntList("dilations") ?? ones;
+        if (!(layer.Axes.IntList("strides") ?? ones).SequenceEqual(own.Axes.IntList("strides") ?? ones)
+            || ConvolutionPads.Of(layer.Axes, layer.Layer, kernel, out _) is not { } pads || ConvolutionPads.Of(own.Axes, own.Layer, ownKernel, out _) is not { } ownPads)
+            return null;
+        if (pads.Automatic is not null || ownPads.Automatic is not null)
+            return kernel.SequenceEqual(ownKernel) && dilations.SequenceEqual(ownDilations) && pads.Automatic == ownPads.Automatic ? [.. kernel.Select(size => Enumerable.Range(0, (int)size).ToArray())] : null;
+        var taps = new int[spatial][];
+        for (int axis = 0; axis < spatial; axis++)
+        {
+            taps[axis] = [.. Enumerable.Repeat(-1, (int)kernel[axis])];
+            for (int tap = 0; tap < ownKernel[axis]; tap++)
+            {
+                (long place, long rest) = Math.DivRem(tap * ownDilations[axis] - ownPads.Begin[axis] + pads.Begin[axis], dilations[axis]);
+                if (rest != 0 || place < 0 || place >= kernel[axis])
+                    return null;
+                taps[axis][place] = tap;
+            }
+        }
+
+        return taps;
+    }
+}

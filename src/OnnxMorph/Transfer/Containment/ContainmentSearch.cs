@@ -1,0 +1,203 @@
+using OnnxMorph.Graph;
+using OnnxMorph.Onnx;
+using OnnxMorph.Structure;
+
+namespace OnnxMorph.Transfer.Containment;
+
+/// <summary>
+/// Finds a source inside a target: which values of the target are values of the source, with weights that make them so, while everything else
+/// that the target has (further layers, branches, gates, norms, activations) is made to have no effect.
+/// </summary>
+/// <remarks>
+/// Backwards from the outputs: each role of a value is derived from roles of its node's inputs, by the same node of the source or by a node
+/// without effect. Roles and values are visited once each, at most |target|·|source| pairs.
+/// </remarks>
+internal sealed partial class ContainmentSearch
+{
+    private readonly AnalysedModel _source, _target;
+    private readonly ActivationGraph _own, _other;
+    private readonly Dictionary<string, string> _inputs = [];
+    private readonly Dictionary<(string, ValueRole), Derivation?> _known = [];
+    private readonly HashSet<(string, ValueRole)> _forbidden = [];
+
+    /// <summary>A search.</summary>
+    public ContainmentSearch(AnalysedModel source, AnalysedModel target)
+    {
+        (_source, _target) = (source, target);
+        (_own, _other) = (new ActivationGraph(source.Analysis), new ActivationGraph(target.Analysis));
+        foreach ((string to, string from) in Paired(target.Graph.Inputs, source.Graph.Inputs))
+            _inputs[to] = from;
+    }
+
+    /// <summary>The demand that reached farthest and could not be met.</summary>
+    public (string Value, ValueRole Role)? Obstacle { get; private set; }
+
+    // How often two demands on one value may be parted by forbidding one of them.
+    private const int MostConflicts = 64;
+
+    /// <summary>
+    /// The roles of all values that something is asked of, with their derivations, in no order; null where the demands cannot be met.
+    /// </summary>
+    /// <param name="demands">What the target's values have to be in the end.</param>
+    public Dictionary<string, (ValueRole Role, Derivation How)>? Solve(IReadOnlyList<(string Value, ValueRole Role)> demands)
+    {
+        Dictionary<string, (ValueRole, Derivation)>? found = null;
+
+        // As deep as the network is long.
+        var thread = new Thread(() => found = SolveHere(demands), 1 << 29);
+        thread.Start();
+        thread.Join();
+        return found;
+    }
+
+    /// <summary>The outputs of the target with the source's, by name or else by position.</summary>
+    public IEnumerable<(string Target, string Source)> Outputs => Paired(_target.Graph.Proto.Output, _source.Graph.Proto.Output);
+
+    /// <summary>A value of the source, past nodes that give on what they read.</summary>
+    public string Canonical(string value)
+    {
+        while (_source.Graph.Producer(value) is { } n && _source.Graph.Nodes[n] is { OpType: "Identity" or "Dropout" } node && value == node.Output[0])
+            value = node.Input[0];
+        return value;
+    }
+
+    private static IEnumerable<(string, string)> Paired(IEnumerable<ValueInfoProto> target, IEnumerable<ValueInfoProto> source)
+    {
+        List<string> from = [.. source.Select(v => v.Name)];
+        List<string> to = [.. target.Select(v => v.Name)];
+        bool named = to.All(from.Contains);
+        for (int i = 0; i < to.Count; i++)
+            if (named || i < from.Count)
+                yield return (to[i], named ? to[i] : from[i]);
+    }
+
+    private Dictionary<string, (ValueRole, Derivation)>? SolveHere(IReadOnlyList<(string Value, ValueRole Role)> demands)
+    {
+        for (int conflicts = 0; conflicts <= MostConflicts; conflicts++)
+        {
+            _known.Clear();
+            if (!demands.All(demand => Derive(demand.Value, demand.Role) is not null))
+                return null;
+            if (Assign(demands, out (string, ValueRole) conflict) is { } roles)
+                return roles;
+            _forbidden.Add(conflict);
+        }
+
+        return null;
+    }
+
+    // Every value has one role, and constants that are read in several places one start.
+    private Dictionary<string, (ValueRole, Derivation)>? Assign(IReadOnlyList<(string Value, ValueRole Role)> demands, out (string, ValueRole) conflict)
+    {
+        var roles = new Dictionary<string, (ValueRole Role, Derivation How)>();
+        var open = new Stack<(string Value, ValueRole Role)>(demands.Reverse());
+        while (open.TryPop(out var demand))
+        {
+            if (roles.TryGetValue(demand.Value, out var known))
+            {
+                if (known.Role == demand.Role)
+                    continue;
+                conflict = demand;
+                return null;
+            }
+
+            Derivation how = _known[demand]!;
+            roles[demand.Value] = (demand.Role, how);
+            foreach (var need in how.Needs.Reverse())
+                open.Push(need);
+        }
+
+        conflict = default;
+        return roles;
+    }
+
+    private Derivation? Derive(string value, ValueRole role)
+    {
+        if (_known.TryGetValue((value, role), out Derivation? known))
+            return known;
+        _known[(value, role)] = null;
+        if (_forbidden.Contains((value, role)) || !Fits(value, role))
+            return null;
+        foreach (Derivation way in Ways(value, role))
+        {
+            if (!way.Needs.All(need => Derive(need.Value, need.Role) is not null) || (!way.TakesOthers && way.Needs.Any(need => HasOthers(need.Value, need.Role))))
+                continue;
+            return _known[(value, role)] = way;
+        }
+
+        // What is nearest to the source's inputs was reached through everything behind it; of the target's values that could not be it, the last.
+        if (role is Carries && (Obstacle is not { } farthest || Depth(value, role).CompareTo(Depth(farthest.Value, farthest.Role)) < 0))
+            Obstacle = (value, role);
+        return null;
+    }
+
+    private (int, int) Depth(string value, ValueRole role) => (_source.Graph.Producer(((Carries)role).Source) ?? -1, -(_target.Graph.Producer(value) ?? -1));
+
+    // Whether there are channels between those that are asked for.
+    private bool HasOthers(string value, ValueRole role)
+    {
+        while (_known.GetValueOrDefault((value, role)) is { } how)
+        {
+            if (how.Pieces is { } pieces)
+                return pieces.Any(piece => piece.Count == 0);
+            if (how.Like is not { } like)
+                return false;
+            (value, role) = how.Needs.First(need => need.Value == like);
+        }
+
+        return false;
+    }
+
+    // Axes that no layer makes have the source's sizes; channels may be more.
+    private bool Fits(string value, ValueRole role)
+    {
+        if (role is Holds)
+            return true;
+        (string from, int factor) = role is Mirrors mirrors ? (mirrors.Source, 2) : (((Carries)role).Source, 1);
+        if (_target.Analysis.Shapes.Dims(value) is not { } to || _source.Analysis.Shapes.Dims(from) is not { } own || to.Length != own.Length
+            || _target.Analysis.Shapes.Type(value) != _source.Analysis.Shapes.Type(from))
+            return false;
+        Axes.AxisExpression[]? axes = _target.Analysis.Axes(value);
+        int channels = role is Mirrors ? ChannelAxis(from) : -1;
+        for (int axis = 0; axis < to.Length; axis++)
+        {
+            long size = role is Carries { IsWhole: false } part && part.Axis == axis ? part.Size : axis == channels ? factor * own[axis] : own[axis];
+            bool grows = axes is not null && _target.Analysis.Solver.Leaves(axes[axis]).Any();
+            if (grows ? to[axis] < size : to[axis] != size)
+                return false;
+        }
+
+        return true;
+    }
+
+    // Where the layer in front of a value of the source put its channels.
+    private int ChannelAxis(string value)
+    {
+        long[] dims = _source.Analysis.Shapes.Dims(value)!;
+        if (_source.Analysis.Axes(value) is { } axes)
+        {
+            int[] made = [.. Enumerable.Range(0, axes.Length).Where(axis => _source.Analysis.Solver.Leaves(axes[axis]).Any())];
+            if (made.Length == 1)
+                return made[0];
+        }
+
+        return dims.Length > 3 ? 1 : dims.Length - 1;
+    }
+
+    private IEnumerable<Derivation> Ways(string value, ValueRole role)
+    {
+        if (_target.Graph.Producer(value) is not { } n)
+            return role is Carries { IsWhole: true } carries && _inputs.TryGetValue(value, out string? input) && input == carries.Source ? [new Derivation()] : [];
+        return role switch
+        {
+            Carries carries => Same(n, value, carries).Concat(WithoutEffect(n, value, carries)),
+            Mirrors mirrors => Mirrored(n, value, mirrors),
+            Holds holds => Constant(n, value, holds.Number),
+            _ => [],
+        };
+    }
+
+    private bool IsActivation(string value) => _other.Producer(value) is not null;
+
+    private static string Name(NodeProto node) => ModelGraph.IsStandard(node) ? node.OpType : $"{node.Domain}:{node.OpType}";
+}

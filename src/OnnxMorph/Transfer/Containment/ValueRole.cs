@@ -1,0 +1,85 @@
+using OnnxMorph.Graph;
+
+namespace OnnxMorph.Transfer.Containment;
+
+/// <summary>What a value of a target has to be, so that the target computes what the source computes. A value that nothing is asked of is free.</summary>
+internal abstract record ValueRole;
+
+/// <summary>A value of the source: each channel one of its, all of them at least once; between them, where values are concatenated, any others.</summary>
+/// <param name="Source">The value of the source.</param>
+/// <param name="Axis">Along which axis only some of its indices are asked for; −1 where all are.</param>
+/// <param name="Start">The first of them.</param>
+/// <param name="Size">How many.</param>
+/// <param name="Bare">Whether it is what the layer that makes it makes without its bias.</param>
+internal sealed record Carries(string Source, int Axis = -1, int Start = 0, int Size = 0, bool Bare = false) : ValueRole
+{
+    /// <summary>Whether the whole value is asked for.</summary>
+    public bool IsWhole => Axis < 0;
+}
+
+/// <summary>One number everywhere.</summary>
+/// <param name="Number">The number.</param>
+internal sealed record Holds(double Number) : ValueRole;
+
+/// <summary>A value of the source and behind it its negative, which an activation with φ(x) − φ(−x) = κ·x gives back.</summary>
+/// <param name="Source">The value of the source.</param>
+/// <param name="Bare">Whether it is what the layer that makes it makes without its bias.</param>
+internal sealed record Mirrors(string Source, bool Bare = false) : ValueRole;
+
+/// <summary>What a weight starts with that comes from no weight of the source.</summary>
+internal abstract record WeightStart;
+
+/// <summary>A number everywhere.</summary>
+internal sealed record NumberStart(double Number) : WeightStart;
+
+/// <summary>
+/// The kernel of a layer that gives on what it reads: 1 from every channel to itself at one tap.
+/// </summary>
+/// <param name="Source">The value of the source that goes through.</param>
+/// <param name="Axis">Its axis of channels.</param>
+/// <param name="Input">The value of the target that the layer reads.</param>
+/// <param name="Layer">The layer's node.</param>
+/// <param name="Taps">The tap along each spatial axis.</param>
+/// <param name="Mirror">
+/// Which side is mirrored: 0 none, 1 the outputs, as x and −x, −1 the inputs, which are taken together.
+/// </param>
+/// <param name="Factor">κ, where the inputs are.</param>
+internal sealed record UnitStart(string Source, int Axis, string Input, int Layer, IReadOnlyList<int> Taps, int Mirror, double Factor) : WeightStart;
+
+/// <summary>A constant of the target that is filled from one of the source.</summary>
+/// <param name="Target">The target's use.</param>
+/// <param name="Source">The source's.</param>
+/// <param name="Layers">The layers that they belong to; null where they are no layer's weights or bias.</param>
+/// <param name="Taps">For each spatial axis, which tap of the source each tap of the target is; −1 for none.</param>
+/// <param name="Input">The value of the target that a layer with this weight reads; null for other constants.</param>
+/// <param name="Mirrored">Whether the outputs are made a second time, with the opposite sign.</param>
+internal sealed record Filled(Use Target, Use Source, (int Target, int Source)? Layers, IReadOnlyList<int[]>? Taps, string? Input, bool Mirrored);
+
+/// <summary>A piece of an axis of a target's value.</summary>
+/// <param name="Size">Its size.</param>
+/// <param name="Start">The first index of the source's axis that it carries.</param>
+/// <param name="Count">How many; 0 where it carries none.</param>
+internal sealed record AxisPiece(int Size, int Start, int Count);
+
+/// <summary>One way in which a value gets its role.</summary>
+/// <param name="Needs">What its node's inputs have to be.</param>
+internal sealed record Derivation(params (string Value, ValueRole Role)[] Needs)
+{
+    /// <summary>Constants from the source.</summary>
+    public IReadOnlyList<Filled> Filled { get; init; } = [];
+
+    /// <summary>Constants that start anew.</summary>
+    public IReadOnlyList<(Use Use, WeightStart Start)> Starts { get; init; } = [];
+
+    /// <summary>The axis along which the value is put together, where it is.</summary>
+    public int Axis { get; init; } = -1;
+
+    /// <summary>What it is put together from along this axis.</summary>
+    public IReadOnlyList<AxisPiece>? Pieces { get; init; }
+
+    /// <summary>The input whose channels lie where the value's lie; null where they need not.</summary>
+    public string? Like { get; init; }
+
+    /// <summary>Whether inputs may hold channels between those that are asked for.</summary>
+    public bool TakesOthers { get; init; }
+}

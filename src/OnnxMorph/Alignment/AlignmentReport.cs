@@ -44,7 +44,7 @@ public sealed record AlignmentReport(
         Of(source, target, Names(NetworkOutline.Of(source)), Names(NetworkOutline.Of(target)),
             alignment.Items.Where(item => item.Source is not null).Select(item => (item.Target, item.Source!)), rule);
 
-    /// <summary>Parts of a target that were filled from parts of a source: sections, or blocks and the layers between them.</summary>
+    /// <summary>Parts of a target that were filled from parts of a source: sections, blocks and the layers between them, or single layers.</summary>
     /// <param name="source">The source.</param>
     /// <param name="target">The target.</param>
     /// <param name="parts">The target's parts, by path or name, each with the source's; null where it was not filled.</param>
@@ -52,10 +52,10 @@ public sealed record AlignmentReport(
     public static AlignmentReport Of(AnalysedModel source, AnalysedModel target, IReadOnlyList<(string Target, string? Source)> parts, RunRule rule = RunRule.Blocks)
     {
         var filled = parts.Where(p => p.Source is not null).Select(p => (p.Target, p.Source!)).ToList();
-        var paths = target.Structure.Sections.Select(s => s.Path).ToHashSet();
-        return parts.All(p => paths.Contains(p.Target))
+        HashSet<string> paths = [.. target.Structure.Sections.Select(s => s.Path)], outline = Names(NetworkOutline.Of(target));
+        return parts.All(p => paths.Contains(p.Target)) || !parts.All(p => outline.Contains(p.Target))
             ? Of(source, target, [.. filled.Select(p => p.Item2)], [.. parts.Select(p => p.Target)], filled, rule)
-            : Of(source, target, Names(NetworkOutline.Of(source)), Names(NetworkOutline.Of(target)), filled, rule);
+            : Of(source, target, Names(NetworkOutline.Of(source)), outline, filled, rule);
     }
 
     private static HashSet<string> Names(NetworkOutline outline) => [.. outline.Items.Select(item => item.Name)];

@@ -208,7 +208,7 @@ public sealed class TransferJob
             var transfer = new WeightTransfer(from, to, plan.Matches, mapping, plan.Starts(mapping));
             foreach (string head in plan.Heads)
                 notes.Add($"The last layer in front of '{head}' has another size than the source's and keeps its own numbers.");
-            return (new TransferPlan(plan.Matches, [], []), transfer);
+            return (new TransferPlan(plan.Matches, [], TransferPlan.Contained(from, to, plan.Matches)), transfer);
         }
         catch (TransferRefusedException refused)
         {

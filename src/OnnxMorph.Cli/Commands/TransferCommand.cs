@@ -80,7 +80,7 @@ internal static class TransferCommand
                 Evaluator = new WeightEvaluator(kernels),
                 Progress = progress,
             }.Run(cancellation));
-            file?.Write(TransferPage.Of(Path.GetFileName(from), Path.GetFileName(to), report));
+            file?.Write(TransferPage.Of(report));
             if (terminal.Json)
                 terminal.Document(JsonSerializer.Serialize(report, CliJson.Default.TransferReport));
             Print(terminal, report);

@@ -8,7 +8,7 @@ namespace OnnxMorph.Cli.Reports;
 /// </summary>
 internal sealed class AlignmentFigure
 {
-    private const double Width = 580, Column = 190, Top = 34, StageLabel = 22, Gap = 3;
+    private const double Width = 490, Column = 190, Top = 34, StageLabel = 22, Gap = 3;
 
     // Of a network this long the blocks are drawn as low as their names allow.
     private const int Long = 60;

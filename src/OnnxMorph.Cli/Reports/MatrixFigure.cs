@@ -10,8 +10,8 @@ internal sealed class MatrixFigure
 {
     private const double Width = 690, Corner = 100, Largest = 24, Smallest = 2, Labelled = 11, Numbered = 21;
 
-    // With a title in each of more areas the page would take long to open.
-    private const int Titled = 20_000;
+    // More areas than this are drawn without titles and in this many shades, for a page of a few megabytes that opens at once.
+    private const int Titled = 8_000, Shades = 40;
 
     private readonly AlignmentReport _alignment;
     private readonly double _size, _left, _top;
@@ -58,16 +58,17 @@ internal sealed class MatrixFigure
         var scores = _alignment.Scores;
         List<(int First, int Count)> rows = Runs(scores.Count, (a, b) => scores[a].SequenceEqual(scores[b]) && Layers(a) == Layers(b));
         List<(int First, int Count)> columns = Runs(_alignment.SourceItems.Count, (a, b) => scores.All(row => row[a] == row[b]));
-        bool titled = rows.Count * columns.Count <= Titled;
-        foreach ((int i, int height) in rows)
-            foreach ((int j, int width) in columns.Where(c => scores[i][c.First] > 0))
-            {
-                double fit = AlignmentFigure.Fit(_alignment, i, j);
-                yield return Html.Markup($"""
-                    <rect class="cell" x="{X(j)}" y="{Y(i)}" width="{width * _size}" height="{height * _size}" fill-opacity="{fit:0.###}">{(titled ? Title(i, height, j, width, fit) : "")}</rect>
+        var areas = from row in rows from column in columns where scores[row.First][column.First] > 0
+                    select (Row: row, Column: column, Fit: AlignmentFigure.Fit(_alignment, row.First, column.First));
+        return rows.Count * columns.Count <= Titled
+            ? areas.Select(a => Html.Markup($"""
+                <rect class="cell" x="{X(a.Column.First)}" y="{Y(a.Row.First)}" width="{a.Column.Count * _size}" height="{a.Row.Count * _size}" fill-opacity="{a.Fit:0.###}">{Title(a.Row.First, a.Row.Count, a.Column.First, a.Column.Count, a.Fit)}</rect>
 
-                    """);
-            }
+                """))
+            : areas.GroupBy(a => (int)Math.Ceiling(a.Fit * Shades)).Select(shade => Html.Markup($"""
+                <path class="cells" fill-opacity="{(double)shade.Key / Shades:0.###}" d="{shade.Select(a => Html.Markup($"M{X(a.Column.First)} {Y(a.Row.First)}h{a.Column.Count * _size}v{a.Row.Count * _size}h{-a.Column.Count * _size}z"))}"/>
+
+                """));
 
         Html Title(int i, int height, int j, int width, double fit) => Html.Markup(
             $"<title>{Range(_alignment.TargetItems, i, height)} from {Range(_alignment.SourceItems, j, width)}: fits {Text.Short(fit * 100)} % (score {Text.Short(scores[i][j])} of {Layers(i)})</title>");

@@ -20,7 +20,7 @@ internal static class MorphPage
             Page.Section("Steps", "In the order in which they were carried out: what changed, and what was selected but left alone because it cannot be changed exactly.", report.Steps.Select(Step)),
             Page.Section("Where the weights come from", "Exact: the parent's bytes. Mapped: computed from a tensor of the parent. Fresh: new.", OriginParts.Bar(tensors)),
             Html.Join(report.Verification is { } verification ? VerificationParts.Sections(verification, "parent", "child") : []),
-            Page.Section("Tensors", "Every floating-point tensor of the child.", OriginParts.Table(tensors, null, sources: false)));
+            Page.Section("Tensors", "Every floating-point tensor of the child.", OriginParts.Table(tensors, null)));
     }
 
     private static Html Step(StepReport step) => Html.Markup($"""

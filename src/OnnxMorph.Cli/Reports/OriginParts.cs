@@ -48,26 +48,30 @@ internal static class OriginParts
             """);
     }
 
-    /// <summary>All tensors, below the items that read them where these are known.</summary>
-    public static Html Table(IReadOnlyList<TensorRow> tensors, IReadOnlyList<ItemReport>? items, bool sources)
+    /// <summary>An origin as a coloured word.</summary>
+    public static Html Tag(TensorOrigin origin) => Html.Markup($"<span class=\"tag {Name(origin)}\">{Name(origin)}</span>");
+
+    /// <summary>All tensors, below the items that read them and what these were filled from where an alignment is known.</summary>
+    public static Html Table(IReadOnlyList<TensorRow> tensors, AlignmentReport? alignment)
     {
-        string[] columns = sources ? ["tensor", "shape", "elements#", "origin", "source", "note"] : ["tensor", "shape", "elements#", "origin"];
+        string[] columns = alignment is not null ? ["tensor", "shape", "elements#", "origin", "source", "note"] : ["tensor", "shape", "elements#", "origin"];
         ILookup<string, TensorRow> byName = tensors.ToLookup(t => t.Name);
+        Dictionary<int, ItemPair> pairs = alignment?.Pairs.ToDictionary(p => p.TargetIndex) ?? [];
         var shown = new HashSet<string>();
         var rows = new List<Html>();
-        foreach (ItemReport item in items ?? [])
-            Add(item.Name, [.. item.Tensors.Where(shown.Add).SelectMany(name => byName[name])]);
-        Add(items is null ? null : "elsewhere", [.. tensors.Where(t => !shown.Contains(t.Name))]);
+        foreach ((int i, ItemReport item) in (alignment?.TargetItems ?? []).Index())
+            Add(item.Name, [.. item.Tensors.Where(shown.Add).SelectMany(name => byName[name])], pairs.GetValueOrDefault(i));
+        Add(alignment is null ? null : "elsewhere", [.. tensors.Where(t => !shown.Contains(t.Name))]);
         return Page.Table(columns, rows, isLong: true);
 
-        void Add(string? group, List<TensorRow> own)
+        void Add(string? group, List<TensorRow> own, ItemPair? pair = null)
         {
             if (own.Count == 0)
                 return;
             if (group is not null)
-                rows.Add(Html.Markup($"<tr class=\"group\" data-level=\"1\"><th scope=\"rowgroup\" colspan=\"{columns.Length}\">{group}<span>{Count(own).ToString()}</span></th></tr>\n"));
+                rows.Add(Html.Markup($"<tr class=\"group\" data-level=\"1\"><th scope=\"rowgroup\" colspan=\"{columns.Length}\">{group}{(pair is null ? "" : Html.Markup($"<span>from {pair.Source}{(pair.Copy > 0 ? ", again" : "")}</span>"))}<span>{Count(own).ToString()}</span></th></tr>\n"));
             rows.AddRange(own.Select(t => Html.Markup($"""
-                <tr data-origin="{Name(t.Origin)}"><td class="name">{t.Name}</td><td>{Text.Shape(t.Shape)}</td><td class="number">{Text.Full(t.Elements)}</td><td><span class="tag {Name(t.Origin)}">{Name(t.Origin)}</span></td>{(sources ? Html.Markup($"<td class=\"name\">{t.Source}</td><td class=\"long muted\">{t.Note}</td>") : "")}</tr>
+                <tr data-origin="{Name(t.Origin)}"><td class="name">{t.Name}</td><td>{Text.Shape(t.Shape)}</td><td class="number">{Text.Full(t.Elements)}</td><td>{Tag(t.Origin)}</td>{(alignment is not null ? Html.Markup($"<td class=\"name\">{t.Source}</td><td class=\"long muted\">{t.Note}</td>") : "")}</tr>
 
                 """)));
         }

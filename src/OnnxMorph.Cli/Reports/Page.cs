@@ -87,7 +87,7 @@ internal static class Page
 
     /// <summary>A section of sentences; nothing where there are none.</summary>
     public static Html Notes(IReadOnlyList<string> notes) =>
-        notes.Count == 0 ? "" : Section("Notes", "What else there is to know.", List(notes.Select(note => (Html)note)));
+        notes.Count == 0 ? "" : Section("Notes", "What to know of the result.", List(notes.Select(note => (Html)note)));
 
     private static readonly string s_hash = Convert.ToBase64String(SHA256.HashData(Encoding.UTF8.GetBytes(s_script.ToString())));
 

@@ -59,6 +59,12 @@ public sealed record TransferReport(
     string Output, TransferMethod Method, IReadOnlyList<PartReport> Parts, long ParametersBefore, long ParametersAfter,
     IReadOnlyList<TransferredTensor> Tensors, IReadOnlyList<StageStatistics> Stages, IReadOnlyList<string> Notes, VerificationReport? Verification)
 {
+    /// <summary>The file of the trained model.</summary>
+    public required string Source { get; init; }
+
+    /// <summary>The file of the model that was filled.</summary>
+    public required string Target { get; init; }
+
     /// <summary>The two networks side by side, with a pair for each part that was filled.</summary>
     public required AlignmentReport Alignment { get; init; }
 }
@@ -135,6 +141,8 @@ public sealed class TransferJob
             output, Method, plan.Parts,
             ModelInspection.CountParameters(source), ModelInspection.CountParameters(to.Model), tensors, stages, notes, verification)
         {
+            Source = Path.GetFullPath(Source),
+            Target = Path.GetFullPath(Target),
             Alignment = alignment,
         };
 

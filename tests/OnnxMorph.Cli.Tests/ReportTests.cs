@@ -4,6 +4,7 @@ using System.Text.Json;
 using System.Text.RegularExpressions;
 using System.Xml.Linq;
 using Google.Protobuf;
+using OnnxMorph.Alignment;
 using OnnxMorph.Cli.Reports;
 using OnnxMorph.Cli.Tests.Testing;
 using OnnxMorph.Onnx;
@@ -113,8 +114,7 @@ public sealed partial class ReportTests : IDisposable
         Assert.DoesNotContain(Classed(page, "group"), g => g.Value.StartsWith("elsewhere", StringComparison.Ordinal));
 
         Assert.Equal(document.GetProperty("stages").GetArrayLength(), TableRows(page, "Activations").Count());
-        Assert.Equal(["logits"], TableRows(page, "Outputs").Select(r => r.Elements().First().Value));
-        Assert.Equal(document.GetProperty("notes").EnumerateArray().Select(n => n.GetString()), Section(page, "Notes").Descendants(s_html + "li").Select(li => li.Value));
+        AssertContent(document, page);
     }
 
     /// <summary>Networks of different families: blocks, layers between them, and parts that get nothing.</summary>
@@ -133,7 +133,79 @@ public sealed partial class ReportTests : IDisposable
         Assert.Equal(filled.Count, Classed(Svg(page, "alignment"), "ribbon").Count());
         Assert.Equal(parts.Count - filled.Count, Classed(Svg(page, "alignment"), "item").Count(i => Has(i, "alone") && (string)i.Attribute("data-side")! == "target"));
         Assert.Contains($"{filled.Count} of {parts.Count}", Classed(page, "figures").Single().Value);
+        AssertContent(document, page);
         Assert.DoesNotContain(Classed(page, "group"), g => g.Value.StartsWith("elsewhere", StringComparison.Ordinal));
+    }
+
+    /// <summary>A target that contains the source: the blocks between have no source, and the page is that of an exact result.</summary>
+    [Fact]
+    public async Task Transfer_that_preserves_draws_what_the_source_fills()
+    {
+        await Command.Succeed("morph", s_resnet, "-o", _files["larger.onnx"], "--widen", "*=+5", "--deepen", "blocks:stage2/block2=2", "--no-verify");
+        Command run = await Command.Succeed("transfer", s_resnet, _files["larger.onnx"], "-o", _files["filled.onnx"], "--method", "preserve", "--report", _files["r.html"], "--json");
+        JsonElement document = run.Document();
+        XElement page = Page("r.html");
+        Assert.True(document.GetProperty("verification").GetProperty("passed").GetBoolean());
+        var parts = document.GetProperty("parts").EnumerateArray().Select(p => (Target: String(p, "target"), Source: String(p, "source"))).ToList();
+        // Two of the stage's four blocks are new; the others, and all around them, are the source's in its order.
+        Assert.Equal(Names(document.GetProperty("alignment"), "targetItems"), parts.Select(p => p.Target));
+        Assert.Equal(Names(document.GetProperty("alignment"), "sourceItems"), parts.Where(p => p.Source.Length > 0).Select(p => p.Source));
+        Assert.Equal(2, parts.Count(p => p.Source.Length == 0 && p.Target.StartsWith("stage2/", StringComparison.Ordinal)));
+        Assert.Equal(parts.Count - 2, Classed(Svg(page, "alignment"), "ribbon").Count());
+        Assert.Contains("computes what the source does", Classed(page, "figures").Single().Value);
+        Assert.Contains("--method preserve", Classed(page, "kind").Single().Value);
+        AssertContent(document, page);
+    }
+
+    /// <summary>Where the source does not fit in, the page names what stands in the way.</summary>
+    [Fact]
+    public async Task Transfer_that_cannot_preserve_says_why()
+    {
+        Command run = await Command.Succeed("transfer", s_resnet, s_mobilenet, "-o", _files["filled.onnx"], "--method", "preserve", "--report", _files["r.html"], "--json");
+        JsonElement document = run.Document();
+        Assert.Contains("The target does not contain the source", String(document.GetProperty("notes"), 0));
+        Assert.Contains(document.GetProperty("tensors").EnumerateArray(), t => String(t, "origin") == "fresh");
+        AssertContent(document, Page("r.html"));
+    }
+
+    // What the page of a transfer states is in the document, and adds up.
+    private static void AssertContent(JsonElement document, XElement page)
+    {
+        Assert.Equal($"{Path.GetFileName(String(document, "source"))} → {Path.GetFileName(String(document, "target"))}", page.Descendants(s_html + "h1").Single().Value);
+        Assert.Contains($"--method {String(document, "method")}", page.Descendants(s_html + "title").First().Value);
+        var tensors = document.GetProperty("tensors").EnumerateArray()
+            .Select(t => (Name: String(t, "name"), Origin: String(t, "origin"), Note: String(t, "note"), Count: t.GetProperty("shape").EnumerateArray().Aggregate(1L, (n, size) => n * size.GetInt64()))).ToList();
+        XElement weights = Section(page, "Where the weights come from");
+        List<XElement> key = [.. Classed(weights, "key").Single().Elements()];
+        foreach ((string origin, XElement entry) in new[] { "exact", "mapped", "fresh" }.Zip(key))
+        {
+            var same = tensors.Where(t => t.Origin == origin).ToList();
+            Assert.StartsWith($"{origin}: ", entry.Value);
+            Assert.Contains($"{Text.Some(same.Sum(t => t.Count), "element")}, {Text.Some(same.Count, "tensor")}", entry.Value);
+        }
+
+        // Every reason stands there once, with the origin that it explains.
+        Assert.Equal(
+            tensors.Where(t => t.Note.Length > 0).Select(t => (t.Origin, t.Note)).Distinct().Order(),
+            Classed(weights, "plain").Single().Elements().Select(li => (Classed(li, "tag").Single().Value, li.Value[(li.Value.IndexOf(' ') + 1)..li.Value.LastIndexOf(": ", StringComparison.Ordinal)])).Order());
+        string[] notes = [.. document.GetProperty("notes").EnumerateArray().Select(n => n.GetString()!)];
+        if (notes.Length > 0)
+            Assert.Equal(notes, Section(page, "Notes").Descendants(s_html + "li").Select(li => li.Value));
+        // Parts with their sources and origins, as text.
+        string Total(string part, string origin) => Text.Full(document.GetProperty("alignment").GetProperty("targetItems").EnumerateArray().Single(i => String(i, "name") == part)
+            .GetProperty("tensors").EnumerateArray().Select(n => n.GetString()).Distinct().SelectMany(n => tensors.Where(t => t.Name == n && t.Origin == origin)).Sum(t => t.Count));
+        foreach (XElement group in Classed(page, "group"))
+        {
+            string[] text = [.. group.Elements().Single().Nodes().Select(n => n is XElement e ? e.Value : n.ToString())];
+            JsonElement part = document.GetProperty("parts").EnumerateArray().Single(p => String(p, "target") == text[0]);
+            Assert.Equal(String(part, "source").Length == 0 ? [] : [$"from {String(part, "source")}{(part.GetProperty("copy").GetInt32() > 0 ? ", again" : "")}"], text[1..^1]);
+            Assert.Equal(string.Join(", ", new[] { "exact", "mapped", "fresh" }.Select(o => (o, Total(text[0], o))).Where(t => t.Item2 != "0").Select(t => $"{t.Item2} {t.o}")), text[^1]);
+        }
+
+        JsonElement verification = document.GetProperty("verification");
+        Assert.Contains(String(verification, "exactness"), Classed(page, "figures").Single().Value);
+        Assert.Equal(verification.GetProperty("outputs").EnumerateArray().Select(o => String(o, "name")), TableRows(page, "Outputs").Select(r => r.Elements().First().Value));
+        Assert.Contains(String(verification, "reason"), Section(page, "Outputs").Value);
     }
 
     [Fact]
@@ -275,6 +347,47 @@ public sealed partial class ReportTests : IDisposable
         }
     }
 
+    /// <summary>Hundreds of parts that are all different: areas come in shades, and the page stays small.</summary>
+    [Fact]
+    public void A_matrix_of_any_size_makes_a_small_page()
+    {
+        const int Rows = 450, Columns = 500;
+        var random = new Random(1);
+        ItemReport[] Items(int count) => [.. Enumerable.Range(0, count).Select(i => new ItemReport($"/features/stage{i / 50}/layer{i}/Conv", $"stage{i / 50}", [new AlignedLayer($"{i}", AlignedKind.Norm, [4])], []))];
+        double[][] scores = [.. Enumerable.Range(0, Rows).Select(_ => (double[])[.. Enumerable.Range(0, Columns).Select(_ => random.NextDouble())])];
+        (ItemReport[] sources, ItemReport[] targets) = (Items(Columns), Items(Rows));
+        var alignment = new AlignmentReport(sources, targets, scores, [.. targets.Select((t, i) => new ItemPair(i, i, t.Name, sources[i].Name, scores[i][i], 0))]);
+        string drawn = MatrixFigure.Draw(alignment).ToString();
+        Assert.InRange(drawn.Length + AlignmentFigure.Draw(alignment, "a", "b").ToString().Length, 1, 4_000_000);
+        List<XElement> shades = [.. Classed(XElement.Parse(drawn), "cells")];
+        Assert.InRange(shades.Count, 20, 40);
+        // Laid out over the grid, the strokes give every score to a shade.
+        XElement ground = Classed(XElement.Parse(drawn), "ground").Single();
+        (double left, double top, double size) = (Number(ground, "x"), Number(ground, "y"), Number(ground, "width") / Columns);
+        double[,] fits = new double[Rows, Columns];
+        foreach (XElement shade in shades)
+        {
+            Assert.Equal(size, Number(shade, "stroke-width"), 0.01);
+            foreach (Match line in Stroke().Matches(shade.Attribute("d")!.Value))
+            {
+                double[] numbers = [.. line.Groups.Values.Skip(1).Select(g => double.Parse(g.Value, CultureInfo.InvariantCulture))];
+                (int row, int column) = ((int)Math.Floor((numbers[1] - top) / size), (int)Math.Round((numbers[0] - left) / size));
+                for (int j = 0; j < (int)Math.Round(numbers[2] / size); j++)
+                {
+                    Assert.Equal(0, fits[row, column + j]);
+                    fits[row, column + j] = Number(shade, "stroke-opacity");
+                }
+            }
+        }
+
+        for (int i = 0; i < Rows; i++)
+            for (int j = 0; j < Columns; j++)
+                Assert.InRange(fits[i, j] - scores[i][j], 0, 0.0251);
+    }
+
+    [GeneratedRegex("""M([\d.]+) ([\d.]+)h([\d.]+)""")]
+    private static partial Regex Stroke();
+
     [Fact]
     public void What_stands_between_markup_is_encoded()
     {
@@ -401,6 +514,8 @@ public sealed partial class ReportTests : IDisposable
     private static IEnumerable<XElement> TableRows(XElement page, string title) => Section(page, title).Descendants(s_html + "tbody").Single().Elements(s_html + "tr");
 
     private static string[] Names(JsonElement alignment, string side) => [.. alignment.GetProperty(side).EnumerateArray().Select(i => String(i, "name"))];
+
+    private static string String(JsonElement list, int index) => list[index].GetString()!;
 
     // Empty for null.
     private static string String(JsonElement element, string name) => element.GetProperty(name).GetString() ?? "";

@@ -58,22 +58,34 @@ internal sealed class MatrixFigure
         var scores = _alignment.Scores;
         List<(int First, int Count)> rows = Runs(scores.Count, (a, b) => scores[a].SequenceEqual(scores[b]) && Layers(a) == Layers(b));
         List<(int First, int Count)> columns = Runs(_alignment.SourceItems.Count, (a, b) => scores.All(row => row[a] == row[b]));
-        var areas = from row in rows from column in columns where scores[row.First][column.First] > 0
+        var areas = from row in rows
+                    from column in columns
+                    where scores[row.First][column.First] > 0
                     select (Row: row, Column: column, Fit: AlignmentFigure.Fit(_alignment, row.First, column.First));
         return rows.Count * columns.Count <= Titled
             ? areas.Select(a => Html.Markup($"""
                 <rect class="cell" x="{X(a.Column.First)}" y="{Y(a.Row.First)}" width="{a.Column.Count * _size}" height="{a.Row.Count * _size}" fill-opacity="{a.Fit:0.###}">{Title(a.Row.First, a.Row.Count, a.Column.First, a.Column.Count, a.Fit)}</rect>
 
                 """))
-            : areas.GroupBy(a => (int)Math.Ceiling(a.Fit * Shades)).Select(shade => Html.Markup($"""
-                <path class="cells" fill-opacity="{(double)shade.Key / Shades:0.###}" d="{shade.Select(a => Html.Markup($"M{X(a.Column.First)} {Y(a.Row.First)}h{a.Column.Count * _size}v{a.Row.Count * _size}h{-a.Column.Count * _size}z"))}"/>
-
-                """));
+            : Lines();
 
         Html Title(int i, int height, int j, int width, double fit) => Html.Markup(
             $"<title>{Range(_alignment.TargetItems, i, height)} from {Range(_alignment.SourceItems, j, width)}: fits {Text.Short(fit * 100)} % (score {Text.Short(scores[i][j])} of {Layers(i)})</title>");
 
         int Layers(int target) => _alignment.TargetItems[target].Layers.Count;
+    }
+
+    // Row by row, neighbours of one shade in one stroke.
+    private IEnumerable<Html> Lines()
+    {
+        int Shade(int i, int j) => (int)Math.Ceiling(AlignmentFigure.Fit(_alignment, i, j) * Shades);
+        var lines = from i in Enumerable.Range(0, _alignment.TargetItems.Count)
+                    from run in Runs(_alignment.SourceItems.Count, (a, b) => Shade(i, a) == Shade(i, b))
+                    select (Shade: Shade(i, run.First), Path: Html.Markup($"M{X(run.First)} {Y(i) + _size / 2}h{run.Count * _size}"));
+        return lines.Where(line => line.Shade > 0).GroupBy(line => line.Shade, line => line.Path).Select(shade => Html.Markup($"""
+            <path class="cells" stroke-width="{_size}" stroke-opacity="{(double)shade.Key / Shades:0.###}" d="{shade}"/>
+
+            """));
     }
 
     private static string Range(IReadOnlyList<ItemReport> items, int first, int count) =>

@@ -70,12 +70,12 @@ internal sealed record TransferPlan(IReadOnlyList<UseMatch> Matches, IReadOnlyLi
         return new TransferPlan(UseMatching.ByLayer(source, target, layers), pairs, parts);
     }
 
-    /// <summary>What fills what of a target that contains a source: sections, or layers where one section is filled from several.</summary>
+    /// <summary>What fills what of a target that contains a source: sections, or layers where sections do not correspond one to one.</summary>
     public static IReadOnlyList<PartReport> Contained(AnalysedModel source, AnalysedModel target, IReadOnlyList<UseMatch> matches)
     {
         NetworkOutline outline = NetworkOutline.Of(target);
         ILookup<string, string> sections = Sources(Paths(source), Paths(target)), layers = Sources(NetworkOutline.Names(source), NetworkOutline.Names(target));
-        return sections.All(from => from.Count() == 1)
+        return sections.All(from => from.Count() == 1) && sections.DistinctBy(from => from.First()).Count() == sections.Count
             ? Parts(outline.Items.Select(item => item.Path).Distinct(), sections)
             : Parts(outline.Items.SelectMany(item => item.Layers).Select(layer => layer.Name), layers);
 

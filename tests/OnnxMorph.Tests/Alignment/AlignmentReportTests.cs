@@ -62,6 +62,21 @@ public class AlignmentReportTests
         Assert.Equal([(0, 0, 0), (1, 2, 0)], layers.Pairs.Select(p => (p.TargetIndex, p.SourceIndex, p.Copy)));
     }
 
+    [Fact]
+    public void PartsMayBeTheLayersOfBlocks()
+    {
+        string[] from = Layers(s_shallow), to = Layers(s_deep);
+        // The source's blocks are the target's first and last.
+        (string, string?)[] parts = [.. to.Select((layer, i) => (layer, i < 3 ? from[i] : i < 7 ? null : from[i - 4]))];
+        var report = AlignmentReport.Of(s_shallow, s_deep, parts);
+        Assert.Equal(to, report.TargetItems.Select(i => i.Name));
+        Assert.Equal(from, report.SourceItems.Select(i => i.Name));
+        Assert.Equal(parts.Where(p => p.Item2 is not null), report.Pairs.Select(p => (p.Target, (string?)p.Source)));
+        Assert.All(report.TargetItems, item => Assert.Equal(2, item.Tensors.Count));
+
+        static string[] Layers(AnalysedModel model) => [.. NetworkOutline.Of(model).Items.SelectMany(item => item.Layers).Select(layer => layer.Name)];
+    }
+
     /// <summary>A weight that reaches its node through a Transpose, and a bias behind it, belong to the layer's part.</summary>
     [Fact]
     public void EachTensorIsInThePartThatReadsIt()

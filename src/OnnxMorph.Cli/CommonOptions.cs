@@ -20,6 +20,12 @@ internal static class CommonOptions
 
     public static Option<bool> Force() => new("--force") { Description = "Replace files that exist." };
 
+    public static Option<string?> Report() => new("--report")
+    {
+        Description = "Also write what is printed, with drawings, as one HTML page that needs no network.",
+        HelpName = "FILE.html",
+    };
+
     public static Option<ulong> Seed() => new("--seed")
     {
         Description = "Seed of everything random (0 by default); the same input, options and seed give the same bytes.",

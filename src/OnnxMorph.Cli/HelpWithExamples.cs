@@ -32,6 +32,8 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
               onnxmorph inspect model.onnx
               onnxmorph inspect model.onnx --json | jq -r '.layers[].name'
                   The names that selectors match.
+              onnxmorph inspect model.onnx --report model.html
+                  The same as a page to read in a browser; it needs no network.
             """,
         ["morph"] = """
             A SELECTOR is a glob over the layer names that 'onnxmorph inspect' prints, or 'blocks:' and a glob over its
@@ -45,6 +47,8 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
                   96 channels in one stage, kernels two taps larger, then two new layers behind each of another stage.
               onnxmorph morph model.onnx -o child.onnx --deepen '*' --inputs samples.npz --certificate child.json
                   A new layer behind every layer; verified on your samples; the relations between the two models kept.
+              onnxmorph morph model.onnx -o child.onnx --widen '*=x2' --report child.html
+                  A page with what changed, what was left alone and why, each tensor's origin, and how close the outputs are.
             """,
         ["transfer"] = """
             Two models are of one family where stages and the roles of layers match, up to how often blocks are repeated; widths, kernel sizes and
@@ -59,6 +63,8 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
                   Between families: layers get the weights of those that fit them best by shape, in order.
               onnxmorph transfer source.onnx target.onnx -o filled.onnx --json | jq -r '.tensors[] | [.name, .origin, .source] | @tsv'
                   Where each tensor comes from: exact, mapped, or fresh.
+              onnxmorph transfer source.onnx target.onnx -o filled.onnx --report filled.html
+                  The same drawn: both networks' blocks with ribbons between them, the score matrix, and every tensor in the colour of its origin.
             """,
         ["export"] = """
             Names are those of the model's initializers, which PyTorch keeps where it exports with training=TrainingMode.PRESERVE and
@@ -78,6 +84,8 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
               onnxmorph similarity source.onnx target.onnx
                   Which block of the target would get its weights from which of the source, and how alike the two are.
               onnxmorph similarity source.onnx target.onnx --json | jq .similarity
+              onnxmorph similarity source.onnx target.onnx --report alignment.html
+                  The alignment as two columns of blocks with ribbons, and the score of every pair as a picture.
             """,
         ["verify"] = """
             Examples:
@@ -87,6 +95,8 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
                   On your own samples: an .npz whose arrays are named after the model's inputs.
               onnxmorph verify parent.onnx child.onnx --certificate child.json
                   Also value by value, for all inputs: what 'morph --certificate' stated is proven from the two files alone.
+              onnxmorph verify parent.onnx child.onnx --report verified.html
+                  A page to keep with the child.
             """,
         ["devices"] = """
             Examples:

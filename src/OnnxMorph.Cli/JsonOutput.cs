@@ -31,7 +31,7 @@ internal sealed record MorphJson(
 internal sealed record DeviceJson(string Device, string Name, long MemoryBytes, bool Chosen);
 
 /// <summary>What <c>similarity --json</c> prints.</summary>
-internal sealed record SimilarityJson(double Similarity, double Forward, double Backward, IReadOnlyList<AlignedItem> Items, string? Warning);
+internal sealed record SimilarityJson(double Similarity, double Forward, double Backward, IReadOnlyList<AlignedItem> Items, string? Warning, AlignmentReport Alignment);
 
 /// <summary>What every command prints with <c>--json</c> when it fails without a report of its own.</summary>
 internal sealed record ErrorJson(string Error, int ExitCode);

@@ -64,6 +64,13 @@ internal sealed class Terminal
             _results.WriteLine(text);
     }
 
+    /// <summary>Names the report that was written, where one was.</summary>
+    public void Wrote(OutputFile? report)
+    {
+        if (report is not null)
+            Line($"wrote {report.Path}");
+    }
+
     /// <summary>A heading.</summary>
     public void Heading(string text)
     {

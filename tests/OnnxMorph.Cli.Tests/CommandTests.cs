@@ -49,7 +49,7 @@ public sealed class CommandTests : IDisposable
         await Command.Succeed("morph", s_resnet, "-o", _files["deeper.onnx"], "--deepen", "blocks:stage2/block2=2", "--no-verify");
         Command run = await Command.Succeed("similarity", s_resnet, _files["deeper.onnx"], "--json");
         JsonElement document = run.Document();
-        Assert.Equal(["similarity", "forward", "backward", "items", "warning"], document.EnumerateObject().Select(p => p.Name));
+        Assert.Equal(["similarity", "forward", "backward", "items", "warning", "alignment"], document.EnumerateObject().Select(p => p.Name));
         Assert.Equal(1, document.GetProperty("backward").GetDouble(), 1e-12);
         double forward = document.GetProperty("forward").GetDouble();
         Assert.InRange(forward, 0.8, 0.99);
@@ -73,7 +73,7 @@ public sealed class CommandTests : IDisposable
         Command run = await Command.Succeed("transfer", s_resnet, _files["larger.onnx"], "-o", _files["filled.onnx"], "--json");
         JsonElement document = run.Document();
         Assert.Equal(
-            ["output", "method", "parts", "parametersBefore", "parametersAfter", "tensors", "stages", "notes", "verification"],
+            ["output", "method", "parts", "parametersBefore", "parametersAfter", "tensors", "stages", "notes", "verification", "alignment"],
             document.EnumerateObject().Select(p => p.Name));
         Assert.Equal("isomorphic", document.GetProperty("method").GetString());
         Assert.True(document.GetProperty("verification").GetProperty("passed").GetBoolean());

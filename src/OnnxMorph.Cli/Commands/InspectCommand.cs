@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Text.Json;
+using OnnxMorph.Cli.Reports;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Structure;
@@ -12,19 +13,23 @@ internal static class InspectCommand
     public static Command Create()
     {
         var model = new Argument<string>("MODEL") { Description = "The ONNX file." };
-        Option<bool> json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
+        Option<string?> page = CommonOptions.Report();
+        Option<bool> force = CommonOptions.Force(), json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
         var command = new Command("inspect", "Shows what a model is made of: its layers, its channel spaces, and where each may be changed.")
         {
-            model, json, quiet,
+            model, page, force, json, quiet,
         };
         command.SetAction(parsed =>
         {
             var terminal = new Terminal(parsed.InvocationConfiguration, parsed.GetValue(json), parsed.GetValue(quiet));
             string path = parsed.GetRequiredValue(model);
+            using OutputFile? file = ReportFile.Open(parsed.GetValue(page), parsed.GetValue(force), path);
             ModelInspection inspection = terminal.Progress(_ => ModelInspection.Of(OnnxReader.Read(path)));
+            file?.Write(InspectPage.Of(Path.GetFileName(path), inspection));
             if (terminal.Json)
                 terminal.Document(JsonSerializer.Serialize(inspection, CliJson.Default.ModelInspection));
             Print(terminal, path, inspection);
+            terminal.Wrote(file);
             return (int)ExitCode.Done;
         });
         return command;

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Text.Json;
+using OnnxMorph.Cli.Reports;
 using OnnxMorph.Kernels;
 using OnnxMorph.Morphs;
 using OnnxMorph.Recipes;
@@ -23,6 +24,7 @@ internal static class MorphCommand
         Option<string?> inputs = CommonOptions.Inputs();
         Option<ulong> seed = CommonOptions.Seed();
         Option<string> device = CommonOptions.Device();
+        Option<string?> page = CommonOptions.Report();
         Option<bool> force = CommonOptions.Force(), json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
         var command = new Command("morph", "Widens, deepens and grows the kernels of a trained model and keeps what it computes. Steps run in the order given.")
         {
@@ -31,28 +33,31 @@ internal static class MorphCommand
         foreach (var kind in kinds)
             foreach (Option option in kind.Options.Select(o => o.Option).Prepend<Option>(kind.Steps))
                 command.Options.Add(option);
-        foreach (Option option in new Option[] { recipe, certificate, noVerify, inputs, seed, device, force, json, quiet })
+        foreach (Option option in new Option[] { recipe, certificate, noVerify, inputs, seed, device, page, force, json, quiet })
             command.Options.Add(option);
         command.SetAction((parsed, cancellation) =>
         {
             var terminal = new Terminal(parsed.InvocationConfiguration, parsed.GetValue(json), parsed.GetValue(quiet));
             ulong seedValue = parsed.GetValue(seed);
             Recipe steps = Steps(parsed, kinds.ToDictionary(k => k.Steps.Name, k => (k.Kind, Given(parsed, k.Options))));
-            if (parsed.GetValue(recipe) is { } file)
+            if (parsed.GetValue(recipe) is { } recipeFile)
             {
                 if (steps.Steps.Count > 0)
                     throw new UsageException("Steps come from --recipe or from the command line, not from both; write them all into the recipe.");
-                steps = Recipe.Read(file);
+                steps = Recipe.Read(recipeFile);
                 // What the command line says counts.
                 if (parsed.GetResult(seed) is { Implicit: false })
                     steps = steps with { Seed = null };
             }
 
+            string parent = parsed.GetRequiredValue(model), child = parsed.GetRequiredValue(output);
+            using OutputFile? file = ReportFile.Open(
+                parsed.GetValue(page), parsed.GetValue(force), parent, child, parsed.GetValue(certificate), parsed.GetValue(recipe), parsed.GetValue(inputs));
             using KernelDevice kernels = CommonOptions.Open(parsed.GetRequiredValue(device));
             MorphReport report = terminal.Progress(progress => new MorphJob
             {
-                Parent = parsed.GetRequiredValue(model),
-                Output = parsed.GetRequiredValue(output),
+                Parent = parent,
+                Output = child,
                 Recipe = steps,
                 Seed = seedValue,
                 Verify = parsed.GetValue(noVerify) ? null : new VerifyOptions { InputsPath = parsed.GetValue(inputs), Seed = seedValue },
@@ -61,9 +66,11 @@ internal static class MorphCommand
                 Evaluator = new WeightEvaluator(kernels),
                 Progress = progress,
             }.Run(cancellation));
+            file?.Write(MorphPage.Of(Path.GetFileName(parent), Path.GetFileName(child), report));
             if (terminal.Json)
                 terminal.Document(JsonSerializer.Serialize(MorphJson.Of(report), CliJson.Default.MorphJson));
             Print(terminal, report);
+            terminal.Wrote(file);
             if (report.Output is null)
                 terminal.Failure($"Verification failed and nothing was written: {report.Verification!.Reason}");
             return Task.FromResult((int)(report.Output is null ? ExitCode.VerificationFailed : ExitCode.Done));

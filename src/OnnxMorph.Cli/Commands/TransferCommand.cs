@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using System.Text.Json;
 using OnnxMorph.Alignment;
+using OnnxMorph.Cli.Reports;
 using OnnxMorph.Kernels;
 using OnnxMorph.Morphs;
 using OnnxMorph.Transfer;
@@ -49,20 +50,24 @@ internal static class TransferCommand
         Option<string?> inputs = CommonOptions.Inputs();
         Option<ulong> seed = CommonOptions.Seed();
         Option<string> device = CommonOptions.Device();
+        Option<string?> page = CommonOptions.Report();
         Option<bool> force = CommonOptions.Force(), json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
         var command = new Command("transfer", "Fills a model's weights from a trained model of another width and depth.")
         {
-            source, target, output, method, operation, published, width, calibrate, noVerify, inputs, seed, device, force, json, quiet,
+            source, target, output, method, operation, published, width, calibrate, noVerify, inputs, seed, device, page, force, json, quiet,
         };
         command.SetAction((parsed, cancellation) =>
         {
             var terminal = new Terminal(parsed.InvocationConfiguration, parsed.GetValue(json), parsed.GetValue(quiet));
             ulong seedValue = parsed.GetValue(seed);
+            string from = parsed.GetRequiredValue(source), to = parsed.GetRequiredValue(target);
+            using OutputFile? file = ReportFile.Open(
+                parsed.GetValue(page), parsed.GetValue(force), from, to, parsed.GetRequiredValue(output), parsed.GetValue(calibrate), parsed.GetValue(inputs));
             using KernelDevice kernels = CommonOptions.Open(parsed.GetRequiredValue(device));
             TransferReport report = terminal.Progress(progress => new TransferJob
             {
-                Source = parsed.GetRequiredValue(source),
-                Target = parsed.GetRequiredValue(target),
+                Source = from,
+                Target = to,
                 Output = parsed.GetRequiredValue(output),
                 Method = Enum.Parse<TransferMethod>(parsed.GetRequiredValue(method), ignoreCase: true),
                 Operator = Enum.Parse<TransferOperator>(parsed.GetRequiredValue(operation), ignoreCase: true),
@@ -75,9 +80,11 @@ internal static class TransferCommand
                 Evaluator = new WeightEvaluator(kernels),
                 Progress = progress,
             }.Run(cancellation));
+            file?.Write(TransferPage.Of(report));
             if (terminal.Json)
                 terminal.Document(JsonSerializer.Serialize(report, CliJson.Default.TransferReport));
             Print(terminal, report);
+            terminal.Wrote(file);
             return Task.FromResult((int)ExitCode.Done);
         });
         return command;

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using OnnxMorph.Certification;
+using OnnxMorph.Cli.Reports;
 using OnnxMorph.Onnx;
 using OnnxMorph.Verification;
 using OnnxMorph.Weights;
@@ -17,10 +18,11 @@ internal static class VerifyCommand
         Option<string?> inputs = CommonOptions.Inputs();
         var certificate = new Option<string?>("--certificate") { Description = "What 'morph --certificate' wrote: have it checked too, layer by layer, for all inputs.", HelpName = "FILE" };
         Option<ulong> seed = CommonOptions.Seed();
-        Option<bool> json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
+        Option<string?> page = CommonOptions.Report();
+        Option<bool> force = CommonOptions.Force(), json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
         var command = new Command("verify", "Runs two models under ONNX Runtime and compares their outputs with the parent's own noise floor.")
         {
-            parent, child, inputs, certificate, seed, json, quiet,
+            parent, child, inputs, certificate, seed, page, force, json, quiet,
         };
         command.SetAction((parsed, cancellation) =>
         {
@@ -31,20 +33,24 @@ internal static class VerifyCommand
                 Seed = parsed.GetValue(seed),
                 Probe = new ModelProbe(new WeightEvaluator()),
             };
+            string first = parsed.GetRequiredValue(parent), second = parsed.GetRequiredValue(child);
+            using OutputFile? file = ReportFile.Open(parsed.GetValue(page), parsed.GetValue(force), first, second, options.InputsPath, parsed.GetValue(certificate));
             VerificationReport report = terminal.Progress(progress =>
             {
                 // A certificate that cannot be read shows before the models are run.
                 Certificate? given = parsed.GetValue(certificate) is { } path ? Certificate.Read(path) : null;
                 progress.Report("verifying");
-                VerificationReport found = Verifier.Compare(parsed.GetRequiredValue(parent), parsed.GetRequiredValue(child), options, cancellation);
+                VerificationReport found = Verifier.Compare(first, second, options, cancellation);
                 if (given is null)
                     return found;
                 var counter = new Counter(progress);
-                return found.With(CertificateChecker.Check(OnnxReader.Read(parsed.GetRequiredValue(parent)), OnnxReader.Read(parsed.GetRequiredValue(child)), given, options.Seed, counter, cancellation));
+                return found.With(CertificateChecker.Check(OnnxReader.Read(first), OnnxReader.Read(second), given, options.Seed, counter, cancellation));
             });
+            file?.Write(VerifyPage.Of(Path.GetFileName(first), Path.GetFileName(second), report));
             if (terminal.Json)
                 terminal.Document(report.ToJson());
             Print(terminal, report);
+            terminal.Wrote(file);
             if (!report.Passed)
                 terminal.Failure($"Verification failed: {report.Reason}");
             return Task.FromResult((int)(report.Passed ? ExitCode.Done : ExitCode.VerificationFailed));
@@ -58,10 +64,10 @@ internal static class VerifyCommand
         terminal.Table(["output", "result", "max abs", "max rel", "max ulp", "noise floor", "times floor"],
             report.Outputs.Select(o => (string[])
             [
-                o.Name, Name(o.Exactness), Short(o.MaxAbs), Short(o.MaxRel), o.MaxUlp.ToString(CultureInfo.InvariantCulture),
+                o.Name, Text.Name(o.Exactness), Short(o.MaxAbs), Short(o.MaxRel), o.MaxUlp.ToString(CultureInfo.InvariantCulture),
                 Short(o.NoiseFloor), Short(o.NoiseRatio),
             ]), 2, 3, 4, 5, 6);
-        terminal.Line($"{(report.Passed ? "verified" : "not verified")}: {Name(report.Exactness)}, on {report.Inputs.Count} sets of inputs; up to {report.Margin:g2} times the parent's own noise floor counts as rounding");
+        terminal.Line($"{(report.Passed ? "verified" : "not verified")}: {Text.Name(report.Exactness)}, on {report.Inputs.Count} sets of inputs; up to {report.Margin:g2} times the parent's own noise floor counts as rounding");
         if (report.Certificate is { } certificate)
         {
             terminal.Line($"certificate: {(certificate.Passed && certificate.Unproven.Count == 0 ? "proven" : certificate.Passed ? "not proven in full" : "wrong")}; {certificate.Checked} values are what it says, for all inputs");
@@ -87,12 +93,4 @@ internal static class VerifyCommand
     }
 
     private static string Short(double value) => value.ToString("g2", CultureInfo.InvariantCulture);
-
-    private static string Name(Exactness exactness) => exactness switch
-    {
-        Exactness.BitExact => "bit-exact",
-        Exactness.Rounding => "rounding",
-        Exactness.Approximate => "approximate",
-        _ => "different",
-    };
 }

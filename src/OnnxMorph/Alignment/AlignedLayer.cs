@@ -1,26 +1,34 @@
 using System.Collections.Immutable;
+using System.Text.Json.Serialization;
 
 namespace OnnxMorph.Alignment;
 
 /// <summary>What a layer is, as far as weights of one kind never go to another.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<AlignedKind>))]
 public enum AlignedKind
 {
     /// <summary>A convolution; weight [outputs, inputs of a group, taps…].</summary>
+    [JsonStringEnumMemberName("convolution")]
     Convolution,
 
     /// <summary>A transposed convolution; weight [inputs, outputs of a group, taps…].</summary>
+    [JsonStringEnumMemberName("transposed-convolution")]
     TransposedConvolution,
 
     /// <summary>A matrix product; weight [outputs, inputs], whichever way it is stored.</summary>
+    [JsonStringEnumMemberName("linear")]
     Linear,
 
     /// <summary>A norm; weight [channels].</summary>
+    [JsonStringEnumMemberName("norm")]
     Norm,
 
     /// <summary>A recurrent layer; weight [gates × hidden units, inputs].</summary>
+    [JsonStringEnumMemberName("recurrent")]
     Recurrent,
 
     /// <summary>A table; weight [rows, channels].</summary>
+    [JsonStringEnumMemberName("embedding")]
     Embedding,
 }
 

@@ -21,31 +21,14 @@ public static class WeightExchange
     /// <exception cref="OnnxMorphException">The model cannot be read, or the file cannot be written.</exception>
     public static ExchangeReport Export(string model, string output, bool force, WeightEvaluator evaluator, CancellationToken cancellation = default)
     {
-        output = Path.GetFullPath(output);
-        OnnxWriter.CheckFree(output, force);
+        using var file = new OutputFile(output, force);
         OnnxModel read = OnnxReader.Read(model);
-        OnnxWriter.CheckSpared(read, output);
+        OnnxWriter.CheckSpared(read, file.Path);
         SharedConstants.Part(read);
         List<TensorProto> held = [.. read.Proto.Graph.Initializer.Where(t => SafetensorsFile.Holds((ElementType)t.DataType))];
         var tensors = held.ToDictionary(t => t.Name, read.Data);
-        string temporary = output + "." + Path.GetRandomFileName();
-        try
-        {
-            using (FileStream stream = File.Create(temporary))
-                SafetensorsFile.Write(stream, tensors, evaluator, cancellation);
-            cancellation.ThrowIfCancellationRequested();
-            File.Move(temporary, output, force);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new OnnxMorphException(ExitCode.InputOutput, $"'{output}' cannot be written: {e.Message}", e);
-        }
-        finally
-        {
-            File.Delete(temporary);
-        }
-
-        return new ExchangeReport(output, [.. held.Select(Describe)], [.. read.Proto.Graph.Initializer.Except(held).Select(t => t.Name)], []);
+        file.Write(stream => SafetensorsFile.Write(stream, tensors, evaluator, cancellation), cancellation);
+        return new ExchangeReport(file.Path, [.. held.Select(Describe)], [.. read.Proto.Graph.Initializer.Except(held).Select(t => t.Name)], []);
     }
 
     /// <summary>Writes a model with the weights of a safetensors file in the place of its own, by name.</summary>

@@ -57,7 +57,17 @@ public sealed record StageStatistics(string Path, double SourceMean, double Sour
 /// <param name="Verification">How far the result computes what the source computes; null where that was not asked for, or the two take different inputs.</param>
 public sealed record TransferReport(
     string Output, TransferMethod Method, IReadOnlyList<PartReport> Parts, long ParametersBefore, long ParametersAfter,
-    IReadOnlyList<TransferredTensor> Tensors, IReadOnlyList<StageStatistics> Stages, IReadOnlyList<string> Notes, VerificationReport? Verification);
+    IReadOnlyList<TransferredTensor> Tensors, IReadOnlyList<StageStatistics> Stages, IReadOnlyList<string> Notes, VerificationReport? Verification)
+{
+    /// <summary>The file of the trained model.</summary>
+    public required string Source { get; init; }
+
+    /// <summary>The file of the model that was filled.</summary>
+    public required string Target { get; init; }
+
+    /// <summary>The two networks side by side, with a pair for each part that was filled.</summary>
+    public required AlignmentReport Alignment { get; init; }
+}
 
 /// <summary>A transfer from file to file: the target's architecture with weights from the source.</summary>
 public sealed class TransferJob
@@ -116,6 +126,8 @@ public sealed class TransferJob
         AnalysedModel from = AnalysedModel.Of(source), to = AnalysedModel.Of(target);
         var notes = new List<string>();
         (TransferPlan plan, WeightTransfer transfer) = Plan(from, to, notes);
+        // The graph is as it was read: filling it may give uses of a constant forms of their own.
+        var alignment = AlignmentReport.Of(from, to, [.. plan.Parts.Select(p => (p.Target, p.Source))], Runs);
         IReadOnlyList<TransferredTensor> tensors = transfer.Apply();
         VerificationReport? verification = null;
         IReadOnlyList<StageStatistics> stages = [];
@@ -127,7 +139,12 @@ public sealed class TransferJob
         OnnxWriter.Write(result, output, new EvaluatedWeights(Evaluator), new WriteOptions { Force = Force, Accept = Accept }, null, cancellation);
         return new TransferReport(
             output, Method, plan.Parts,
-            ModelInspection.CountParameters(source), ModelInspection.CountParameters(to.Model), tensors, stages, notes, verification);
+            ModelInspection.CountParameters(source), ModelInspection.CountParameters(to.Model), tensors, stages, notes, verification)
+        {
+            Source = Path.GetFullPath(Source),
+            Target = Path.GetFullPath(Target),
+            Alignment = alignment,
+        };
 
         bool Accept(string written)
         {
@@ -200,7 +217,7 @@ public sealed class TransferJob
             var transfer = new WeightTransfer(from, to, plan.Matches, mapping, plan.Starts(mapping));
             foreach (string head in plan.Heads)
                 notes.Add($"The last layer in front of '{head}' has another size than the source's and keeps its own numbers.");
-            return (new TransferPlan(plan.Matches, [], []), transfer);
+            return (new TransferPlan(plan.Matches, [], TransferPlan.Contained(from, to, plan.Matches)), transfer);
         }
         catch (TransferRefusedException refused)
         {

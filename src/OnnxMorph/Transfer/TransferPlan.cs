@@ -70,6 +70,42 @@ internal sealed record TransferPlan(IReadOnlyList<UseMatch> Matches, IReadOnlyLi
         return new TransferPlan(UseMatching.ByLayer(source, target, layers), pairs, parts);
     }
 
+    /// <summary>What fills what of a target that contains a source: sections, or layers where sections do not correspond one to one.</summary>
+    public static IReadOnlyList<PartReport> Contained(AnalysedModel source, AnalysedModel target, IReadOnlyList<UseMatch> matches)
+    {
+        NetworkOutline outline = NetworkOutline.Of(target);
+        ILookup<string, string> sections = Sources(Paths(source), Paths(target)), layers = Sources(NetworkOutline.Names(source), NetworkOutline.Names(target));
+        return sections.All(from => from.Count() == 1) && sections.DistinctBy(from => from.First()).Count() == sections.Count
+            ? Parts(outline.Items.Select(item => item.Path).Distinct(), sections)
+            : Parts(outline.Items.SelectMany(item => item.Layers).Select(layer => layer.Name), layers);
+
+        ILookup<string, string> Sources(IReadOnlyDictionary<int, string> from, IReadOnlyDictionary<int, string> to) => matches
+            .Where(match => to.ContainsKey(match.Nodes.Target) && from.ContainsKey(match.Nodes.Source))
+            .Select(match => (Target: to[match.Nodes.Target], Source: from[match.Nodes.Source])).Distinct().ToLookup(m => m.Target, m => m.Source);
+
+        static IReadOnlyList<PartReport> Parts(IEnumerable<string> targets, ILookup<string, string> sources)
+        {
+            var parts = new List<PartReport>();
+            foreach (string name in targets)
+            {
+                string? from = sources[name].FirstOrDefault();
+                parts.Add(new PartReport(name, from, from is null ? 0 : parts.Count(p => p.Source == from)));
+            }
+
+            return parts;
+        }
+    }
+
+    // For each node the path of its section: of a block, not of its parts.
+    private static Dictionary<int, string> Paths(AnalysedModel model)
+    {
+        var paths = new Dictionary<int, string>();
+        foreach (Section section in model.Structure.Sections)
+            foreach (int node in section.Nodes)
+                paths.TryAdd(node, section.Path);
+        return paths;
+    }
+
     private static Dictionary<string, int> Nodes(AnalysedModel model) => NetworkOutline.Names(model).ToDictionary(name => name.Value, name => name.Key);
 
     private static Dictionary<string, Section> Sections(AnalysedModel model) => model.Structure.Sections.DistinctBy(s => s.Path).ToDictionary(s => s.Path);

@@ -66,6 +66,7 @@ public sealed record TransferReport(
     public required string Target { get; init; }
 
     /// <summary>The two networks side by side, with a pair for each part that was filled.</summary>
+    [JsonPropertyOrder(1)]
     public required AlignmentReport Alignment { get; init; }
 }
 

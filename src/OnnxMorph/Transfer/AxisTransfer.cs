@@ -45,7 +45,7 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
             return AxisMap.Identity((int)to.Size);
         switch (to, from)
         {
-            case (SpaceAxis t, SpaceAxis s) when spaces[t.Space] == s.Space && choice[t.Space] is { } chosen && !IsForeign(t, s):
+            case (SpaceAxis t, SpaceAxis s) when spaces.Stands(t.Space, s.Space) && choice[t.Space] is { } chosen && !IsForeign(t, s):
                 return chosen;
             case (SpaceAxis t, not SpaceAxis) when spaces.Wholes.TryGetValue(t.Space, out AxisExpression? whole) && whole.Size == from.Size && choice[t.Space] is { } together:
                 return together;
@@ -75,9 +75,9 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
             else
             {
                 AxisExpression part = AxisPieces.Slice(to, offset, piece.Size) ?? throw new TransferRefusedException("its channels cannot be told from others beside them");
-                AxisMap map = AxisPieces.Slice(from, piece.Start, piece.Count) is { } own ? Primal(part, own) : AxisMap.Pick(piece.Count, 0, ChannelChoice.Uniform(piece.Count, piece.Size));
+                AxisMap map = Part(part, from, piece);
                 for (int i = 0; i < map.Size; i++)
-                    rows.Add([.. map[i].ToArray().Select(tap => tap with { Source = tap.Source + piece.Start })]);
+                    rows.Add([.. map[i]]);
             }
 
             offset += piece.Size;
@@ -90,6 +90,22 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
         foreach ((int k, int i) in carried.Index())
             read[i] = dual[k].ToArray();
         return AxisMap.FromTaps(dual.SourceSize, dual.FreshSize, read);
+    }
+
+    /// <summary>The map of an axis that carries some of the source's indices.</summary>
+    public AxisMap Made(AxisExpression to, AxisExpression from, AxisPiece piece)
+    {
+        (to, from) = (target.Analysis.Solver.Resolve(to), source.Analysis.Solver.Resolve(from));
+        // Which indices of one space another stands for is known.
+        return to is SpaceAxis && from is SpaceAxis ? Primal(to, from) : Part(to, from, piece);
+    }
+
+    private AxisMap Part(AxisExpression to, AxisExpression from, AxisPiece piece)
+    {
+        AxisMap map = AxisPieces.Slice(from, piece.Start, piece.Count) is { } own ? Primal(to, own) : AxisMap.Pick(piece.Count, 0, ChannelChoice.Uniform(piece.Count, (int)to.Size));
+        int behind = (int)from.Size - map.SourceSize;
+        return AxisMap.FromTaps((int)from.Size, map.FreshSize, [.. Enumerable.Range(0, map.Size).Select(i => (Tap[])
+            [.. map[i].ToArray().Select(tap => tap with { Source = tap.Source + (tap.Source < map.SourceSize ? piece.Start : behind) })])]);
     }
 
     private static AxisExpression[] Pieces(AxisExpression axis) => axis is ConcatAxis concat ? [.. concat.Parts] : [axis];
@@ -131,7 +147,7 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
     private bool Stands(AxisExpression to, AxisExpression from)
     {
         List<SpaceAxis> own = [.. source.Analysis.Solver.Leaves(from)], other = [.. target.Analysis.Solver.Leaves(to)];
-        return other.Count > 0 && own.Count == other.Count && other.Zip(own).All(pair => spaces[pair.First.Space] == pair.Second.Space);
+        return other.Count > 0 && own.Count == other.Count && other.Zip(own).All(pair => spaces.Stands(pair.First.Space, pair.Second.Space));
     }
 
     // Channels of another space (the stage before) are spread evenly; positions are interpolated.

@@ -76,24 +76,9 @@ internal sealed class ChannelChoice
     // Companions of equal sizes choose together.
     private static List<List<(Space Target, Space Source)>> Families(AxisSolver solver, SpaceMatching spaces)
     {
-        var root = spaces.Pairs.ToDictionary(p => p.Key, p => p.Key);
-        Space Root(Space space)
-        {
-            while (root[space] != space)
-                space = root[space];
-            return space;
-        }
-
-        foreach ((AxisExpression left, AxisExpression right) in solver.Companions)
-        {
-            List<SpaceAxis> a = [.. solver.Leaves(left)], b = [.. solver.Leaves(right)];
-            if (a.Count == b.Count)
-                foreach ((SpaceAxis l, SpaceAxis r) in a.Zip(b))
-                    if (spaces[l.Space] is { } s && spaces[r.Space] is { } t && s.Size == t.Size && l.Space.Size == r.Space.Size && spaces.Part(l.Space) == spaces.Part(r.Space))
-                        root[Root(r.Space)] = Root(l.Space);
-        }
-
-        return [.. spaces.Pairs.GroupBy(p => Root(p.Key)).Select(g => g.Select(p => (p.Key, p.Value)).ToList())];
+        var families = new SpaceFamilies(solver, (a, b) =>
+            spaces[a] is { } s && spaces[b] is { } t && s.Size == t.Size && a.Size == b.Size && spaces.Part(a) == spaces.Part(b));
+        return [.. spaces.Pairs.GroupBy(p => families[p.Key]).Select(g => g.Select(p => (p.Key, p.Value)).ToList())];
     }
 
     /// <summary>For each of <paramref name="to"/> indices one of <paramref name="from"/>, ⌊(i+½)·from/to⌋.</summary>

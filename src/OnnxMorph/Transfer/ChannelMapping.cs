@@ -62,6 +62,7 @@ internal sealed class ChannelMapping : WeightMapping
     // Axes of a layer's weight of which it is known how they lie in the target's.
     private AxisMap? Fitted(UseMatch match, int axis, int spatial, AxisExpression to, AxisExpression from, ulong seed) => match.Fit is not { } fit ? null
         : spatial >= 0 ? Taps((int)from.Size, fit.Taps[spatial])
+        : axis == match.OutputAxis && fit.Made is { } made ? _axes.Made(to, from, made)
         : axis == 1 - match.OutputAxis && fit.Pieces is { } pieces ? _axes.Read(to, from, pieces, seed)
         : null;
 
@@ -92,15 +93,15 @@ internal sealed class ChannelMapping : WeightMapping
         AxisMap rows = _axes.Map(axes[output], own, 0);
         AxisMap columns = unit.Mirror < 0 ? Undone(_axes.Map(AxisSolver.Primal(_target.Analysis.Solver.Resolve(axes[input])), own, 0), unit.Factor)
             : pieces is null ? _axes.Map(axes[input], own, seed) : _axes.Read(axes[input], own, pieces, seed);
-        if (!Covers(rows) || !Covers(columns))
+        if (!Covers(rows, unit) || !Covers(columns, unit))
             throw new TransferRefusedException($"which channels of '{unit.Source}' go through '{_target.Graph.Nodes[unit.Layer].Name}' is not known");
         AxisMap?[] maps = output == 0 ? [rows, columns, .. taps] : [columns, rows, .. taps];
         return new DiracWeight(to.Type, [own.Size, own.Size, .. taps.Select(_ => 1L)]).Map([.. maps], FreshWeights.Of(_target.Analysis, use, axes, onZeros: false).Fill(to, axis => axis.Size, _seed)).Times(unit.Scale);
     }
 
-    // Whether every channel of the source is some channel of the target.
-    private static bool Covers(AxisMap map) =>
-        Enumerable.Range(0, map.Size).SelectMany(i => map[i].ToArray()).Select(tap => tap.Source).Where(source => source < map.SourceSize).Distinct().Count() == map.SourceSize;
+    // Whether every channel of the source that goes through is some channel of the target.
+    private static bool Covers(AxisMap map, UnitStart unit) =>
+        Enumerable.Range(0, map.Size).SelectMany(i => map[i].ToArray()).Select(tap => tap.Source - unit.Start).Where(c => c >= 0 && c < unit.Count).Distinct().Count() == unit.Count;
 
     // φ(x) − φ(−x) = κ·x, shared out over the copies on both sides.
     private static AxisMap Undone(AxisMap mirrored, double factor)

@@ -15,11 +15,13 @@ internal sealed class SpaceMatching
     private readonly Dictionary<Space, (int Start, int Count)> _parts = [];
     private readonly HashSet<Space> _mirrored = [];
     private readonly Dictionary<Space, AxisExpression> _wholes = [];
+    private readonly SpaceFamilies _families;
 
     /// <summary>Decides from axes that stand for each other: the space that most of them name.</summary>
     public SpaceMatching(AnalysedModel source, AnalysedModel target, IEnumerable<SpaceVote> votes)
     {
         (AxisSolver own, AxisSolver other) = (source.Analysis.Solver, target.Analysis.Solver);
+        _families = SpaceFamilies.OfEqualSizes(own);
         var named = new Dictionary<Space, Dictionary<(Space Space, int Start, int Count, bool Mirrored), int>>();
         foreach (SpaceVote vote in votes)
             if (AxisPieces.Slice(other.Resolve(vote.Target), vote.Offset, vote.Size) is { } to)
@@ -71,6 +73,7 @@ internal sealed class SpaceMatching
     /// <summary>Decides from matched uses of constants.</summary>
     public SpaceMatching(AnalysedModel source, AnalysedModel target, IEnumerable<UseMatch> matches)
     {
+        _families = SpaceFamilies.OfEqualSizes(source.Analysis.Solver);
         var votes = new Dictionary<Space, Dictionary<Space, (int Made, int Read)>>();
         Dictionary<Use, AxisExpression[]> own = Axes(source), other = Axes(target);
         foreach (UseMatch match in matches)
@@ -105,6 +108,9 @@ internal sealed class SpaceMatching
 
     /// <summary>The source's space for one of the target; null where there is none.</summary>
     public Space? this[Space target] => _spaces.GetValueOrDefault(target);
+
+    /// <summary>Whether a space of the target stands for one of the source, or for another whose indices belong together with that one's.</summary>
+    public bool Stands(Space target, Space source) => _spaces.TryGetValue(target, out Space? own) && (own == source || _families[own] == _families[source]);
 
     /// <summary>Which indices of the source's space a space of the target stands for; all of them where it is not a part.</summary>
     public (int Start, int Count) Part(Space target) => _parts.TryGetValue(target, out var part) ? part : (0, _spaces[target].Size);

@@ -20,7 +20,8 @@ internal sealed record UseMatch(Use Target, Use Source, SectionPair Pair, (int T
 /// <summary>How a layer's weight lies in a target's.</summary>
 /// <param name="Taps">For each spatial axis, which tap of the source each tap of the target is; −1 for none.</param>
 /// <param name="Pieces">Which of the channels that are read carry the source's; null where all do.</param>
-internal sealed record WeightFit(IReadOnlyList<int[]> Taps, IReadOnlyList<AxisPiece>? Pieces);
+/// <param name="Made">Which of the source's channels are made, where not all are.</param>
+internal sealed record WeightFit(IReadOnlyList<int[]> Taps, IReadOnlyList<AxisPiece>? Pieces, AxisPiece? Made = null);
 
 /// <summary>
 /// Finds for the constants of one part of a target those of a part of a source: layers by their role, other nodes with weights
@@ -65,7 +66,7 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
         if (filled.Layers is var (to, from))
             MatchWeights(to, target.Analysis.Node(to)!.Layer!, from, source.Analysis.Node(from)!.Layer!);
         else
-            Descend(filled.Target, filled.Source);
+            Descend(filled.Target, filled.Source, (target.Analysis.Shapes.Dims(target.Graph.Nodes[filled.Target.Node].Input[filled.Target.Input])?.Length ?? 1) - 1);
     }
 
     /// <summary>The matches so far. A constant's use is filled once.</summary>

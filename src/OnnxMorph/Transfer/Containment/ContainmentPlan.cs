@@ -94,7 +94,7 @@ internal sealed class ContainmentPlan
         var matching = new UseMatching(_source, _target);
         foreach ((_, (_, Derivation how)) in _roles)
             foreach (Filled filled in how.Filled)
-                matching.Add(filled, whole, filled.Taps is { } taps ? new WeightFit(taps, filled.Input is { } input ? Pieces(input) : null) : null);
+                matching.Add(filled, whole, filled.Taps is null && filled.Made is null ? null : new WeightFit(filled.Taps ?? [], filled.Input is { } input ? Pieces(input) : null, filled.Made));
         return matching.Matches;
     }
 

@@ -99,7 +99,7 @@ internal partial class ContainmentSearch
     private IEnumerable<Derivation> Unit(LayerView layer, Carries role)
     {
         Use? own = layer.Bias is { } bias && IsVector(_target.Graph.Nodes[bias.Node].Input[bias.Input]) ? OwnBias(role.Source, role.Bare) : null;
-        if (UnitWeights(layer, role.Source, 0, 1) is { } starts)
+        if (UnitWeights(layer, role, 0, 1) is { } starts)
         {
             var way = new Derivation((layer.Input, role)) { Starts = starts, TakesOthers = layer.Layer.Groups == 1 };
             yield return way;
@@ -107,7 +107,7 @@ internal partial class ContainmentSearch
                 yield return WithBias(way with { Needs = [(layer.Input, role with { Bare = true })] }, given);
         }
 
-        if (!role.IsWhole || role.Factor != 1 || layer.Layer.Groups > 1 || MirroredActivation(layer.Input) is not { } mirror || UnitWeights(layer, role.Source, -1, mirror.Factor) is not { } undone)
+        if (!role.IsWhole || role.Factor != 1 || layer.Layer.Groups > 1 || MirroredActivation(layer.Input) is not { } mirror || UnitWeights(layer, role, -1, mirror.Factor) is not { } undone)
             yield break;
         var both = new Derivation((mirror.Input, new Mirrors(role.Source, role.Bare))) { Starts = undone };
         yield return both;
@@ -124,7 +124,7 @@ internal partial class ContainmentSearch
 
     private bool IsVector(string value) => _target.Graph.ConstantOf(value) is { Count: > 1 };
 
-    private List<(Use, WeightStart)>? UnitWeights(LayerView layer, string source, int mirror, double factor)
+    private List<(Use, WeightStart)>? UnitWeights(LayerView layer, Carries role, int mirror, double factor)
     {
         NodeProto node = layer.Axes.Node;
         if (layer.Layer.Transposed || layer.TransposesInput || layer.ProductFactor == 0 || layer.Axes.Attribute("activation") is not null || _target.Graph.ConstantOf(node.Input[layer.Layer.WeightInput]) is null)
@@ -145,9 +145,13 @@ internal partial class ContainmentSearch
             }
         }
 
+        int channels = layer.Layer.OutputAxis;
+        if (_source.Analysis.Shapes.Dims(role.Source) is not { } dims || (!role.IsWhole && role.Axis != channels))
+            return null;
+        (int first, int count) = role.IsWhole ? (0, (int)dims[channels]) : (role.Start, role.Size);
         var starts = new List<(Use, WeightStart)>
         {
-            (new Use(layer.Node, layer.Layer.WeightInput), new UnitStart(source, layer.Layer.OutputAxis, layer.Input, layer.Node, taps, mirror, factor, 1 / layer.ProductFactor)),
+            (new Use(layer.Node, layer.Layer.WeightInput), new UnitStart(role.Source, channels, first, count, layer.Input, layer.Node, taps, mirror, factor, 1 / layer.ProductFactor)),
         };
         if (layer.Bias is { } bias)
         {
@@ -183,7 +187,7 @@ internal partial class ContainmentSearch
         {
             if (LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, new Carries(role.Source, Bare: role.Bare), mirrored: true) is { } same)
                 yield return same;
-            if (layer.Layer.Groups == 1 && UnitWeights(layer, role.Source, 1, 1) is { } starts)
+            if (layer.Layer.Groups == 1 && UnitWeights(layer, new Carries(role.Source), 1, 1) is { } starts)
                 yield return new Derivation((layer.Input, new Carries(role.Source, Bare: role.Bare))) { Starts = starts, TakesOthers = true };
         }
 

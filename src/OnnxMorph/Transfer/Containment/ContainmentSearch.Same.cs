@@ -265,15 +265,16 @@ internal partial class ContainmentSearch
         IReadOnlyList<int[]>? taps = matrices ? [] : Taps(layer, own);
         if (taps is null)
             return null;
+        AxisPiece? made = role.IsWhole || role.Axis != layer.Layer.OutputAxis || _target.Analysis.Shapes.Dims(node.Output[0]) is not { } dims ? null : new AxisPiece((int)dims[role.Axis], role.Start, role.Size);
         var filled = new List<Filled>
         {
-            new(new Use(layer.Node, layer.Layer.WeightInput), new Use(own.Node, own.Layer.WeightInput), (layer.Node, own.Node), taps, layer.Input, mirrored, role.Factor * own.ProductFactor / layer.ProductFactor),
+            new(new Use(layer.Node, layer.Layer.WeightInput), new Use(own.Node, own.Layer.WeightInput), (layer.Node, own.Node), taps, layer.Input, mirrored, role.Factor * own.ProductFactor / layer.ProductFactor, made),
         };
         var starts = new List<(Use, WeightStart)>();
         if (layer.Bias is { } bias)
         {
             if (!role.Bare && own.Bias is { } ownBias)
-                filled.Add(new Filled(bias, ownBias, null, null, null, mirrored, role.Factor * own.BiasFactor / layer.BiasFactor));
+                filled.Add(new Filled(bias, ownBias, null, null, null, mirrored, role.Factor * own.BiasFactor / layer.BiasFactor, made));
             else if (Set(bias, 0) is { } zero)
                 starts.AddRange(zero);
             else

@@ -38,6 +38,8 @@ internal sealed record NumberStart(double Number) : WeightStart;
 /// </summary>
 /// <param name="Source">The value of the source that goes through.</param>
 /// <param name="Axis">Its axis of channels.</param>
+/// <param name="Start">The first of the channels that go through.</param>
+/// <param name="Count">How many.</param>
 /// <param name="Input">The value of the target that the layer reads.</param>
 /// <param name="Layer">The layer's node.</param>
 /// <param name="Taps">The tap along each spatial axis.</param>
@@ -46,7 +48,7 @@ internal sealed record NumberStart(double Number) : WeightStart;
 /// </param>
 /// <param name="Factor">κ, where the inputs are.</param>
 /// <param name="Scale">What all of it is multiplied by.</param>
-internal sealed record UnitStart(string Source, int Axis, string Input, int Layer, IReadOnlyList<int> Taps, int Mirror, double Factor, double Scale) : WeightStart;
+internal sealed record UnitStart(string Source, int Axis, int Start, int Count, string Input, int Layer, IReadOnlyList<int> Taps, int Mirror, double Factor, double Scale) : WeightStart;
 
 /// <summary>A constant of the target that is filled from one of the source.</summary>
 /// <param name="Target">The target's use.</param>
@@ -56,7 +58,9 @@ internal sealed record UnitStart(string Source, int Axis, string Input, int Laye
 /// <param name="Input">The value of the target that a layer with this weight reads; null for other constants.</param>
 /// <param name="Mirrored">Whether the outputs are made a second time, with the opposite sign.</param>
 /// <param name="Factor">What it is multiplied by.</param>
-internal sealed record Filled(Use Target, Use Source, (int Target, int Source)? Layers, IReadOnlyList<int[]>? Taps, string? Input, bool Mirrored, double Factor = 1);
+/// <param name="Made">Which of the source's channels it makes, where not all; null elsewhere.</param>
+internal sealed record Filled(
+    Use Target, Use Source, (int Target, int Source)? Layers, IReadOnlyList<int[]>? Taps, string? Input, bool Mirrored, double Factor = 1, AxisPiece? Made = null);
 
 /// <summary>A piece of an axis of a target's value.</summary>
 /// <param name="Size">Its size.</param>

@@ -51,6 +51,9 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
                 return together;
             case (ProductAxis t, ProductAxis s) when t.Parts.Length == s.Parts.Length:
                 return t.Parts.Zip(s.Parts, Primal).Aggregate(AxisMap.Kronecker);
+            case (ProductAxis { Parts: [AxisExpression groups, SpaceAxis made] }, SpaceAxis) when spaces.Repeats(made.Space) is { } mirrored:
+                return AxisMap.Kronecker(Primal(target.Analysis.Solver.Resolve(groups), from),
+                    AxisMap.FromTaps(1, 0, [.. Enumerable.Range(0, made.Space.Size).Select(i => (Tap[])[new Tap(0, mirrored && i % 2 == 1 ? -1 : 1)])]));
             case (ConcatAxis or SpaceAxis, ConcatAxis) or (ConcatAxis, SpaceAxis):
                 return Parts(Pieces(to), Pieces(from));
             case var _ when to.Size == from.Size:

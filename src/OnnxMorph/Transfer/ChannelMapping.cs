@@ -79,13 +79,8 @@ internal sealed class ChannelMapping : WeightMapping
         LinearLayer layer = _target.Analysis.Node(unit.Layer)!.Layer!;
         AxisExpression own = Source.Analysis.Axes(unit.Source)![unit.Axis];
         string made = _target.Graph.Nodes[unit.Layer].Output[0];
-        AxisMap?[] taps = [.. unit.Taps.Select((tap, i) => Taps(1, [.. Enumerable.Range(0, (int)to.Shape[i + 2]).Select(t => t == tap ? 0 : -1)]))];
         if (layer.Groups > 1)
-        {
-            if (!_axes.Map(_target.Analysis.Axes(unit.Input)![unit.Axis], own, 0).Equals(_axes.Map(_target.Analysis.Axes(made)![unit.Axis], own, 0)))
-                throw new TransferRefusedException("a grouped layer cannot give on what it reads between channels that were chosen differently");
-            return new DiracWeight(to.Type, [.. to.Shape.Take(2), .. taps.Select(_ => 1L)]).Map([null, null, .. taps], Fill.Zero);
-        }
+            return GroupedUnit(to, unit, layer.Groups, _axes.Map(_target.Analysis.Axes(unit.Input)![unit.Axis], own, 0), _axes.Map(_target.Analysis.Axes(made)![unit.Axis], own, 0));
 
         AxisExpression[] axes = _other[use];
         int output = layer.WeightOutputAxis, input = 1 - output;
@@ -95,8 +90,33 @@ internal sealed class ChannelMapping : WeightMapping
             : pieces is null ? _axes.Map(axes[input], own, seed) : _axes.Read(axes[input], own, pieces, seed);
         if (!Covers(rows, unit) || !Covers(columns, unit))
             throw new TransferRefusedException($"which channels of '{unit.Source}' go through '{_target.Graph.Nodes[unit.Layer].Name}' is not known");
+        AxisMap?[] taps = [.. unit.Taps.Select((tap, i) => Taps(1, [.. Enumerable.Range(0, (int)to.Shape[i + 2]).Select(t => t == tap ? 0 : -1)]))];
         AxisMap?[] maps = output == 0 ? [rows, columns, .. taps] : [columns, rows, .. taps];
         return new DiracWeight(to.Type, [own.Size, own.Size, .. taps.Select(_ => 1L)]).Map([.. maps], FreshWeights.Of(_target.Analysis, use, axes, onZeros: false).Fill(to, axis => axis.Size, _seed)).Times(unit.Scale);
+    }
+
+    // What each group makes it has to read: the mean of the copies among its own channels, or with both signs of them what these give together.
+    private static ComputedWeight GroupedUnit(Constant to, UnitStart unit, long groups, AxisMap read, AxisMap made)
+    {
+        int size = (int)to.Shape[1], taps = (int)to.Shape.Skip(2).Aggregate(1L, (a, b) => a * b);
+        int tap = unit.Taps.Index().Aggregate(0, (at, axis) => at * (int)to.Shape[axis.Index + 2] + axis.Item);
+        var values = new double[made.Size * size * taps];
+        for (int o = 0; o < made.Size; o++)
+        {
+            if (made[o].Length == 0 || made[o][0].Source >= made.SourceSize)
+                continue;
+            (int channel, double weight) = made[o][0];
+            int first = (int)(o / (made.Size / groups)) * size;
+            var same = Enumerable.Range(0, size).Select(i => (Index: i, Taps: read[first + i].ToArray())).Where(i => i.Taps is [var only] && only.Source == channel)
+                .GroupBy(i => unit.Mirror < 0 ? Math.Sign(i.Taps[0].Weight) : 1).ToList();
+            if (made[o].Length > 1 || same.Count != (unit.Mirror < 0 ? 2 : 1))
+                throw new TransferRefusedException($"a group of a layer makes channels of '{unit.Source}' that it does not read");
+            foreach (var copies in same)
+                foreach ((int i, Tap[] from) in copies)
+                    values[(o * size + i) * taps + tap] = unit.Scale * weight / from[0].Weight / copies.Count() / (unit.Mirror < 0 ? unit.Factor : 1);
+        }
+
+        return new ComputedWeight(to.Type, [.. to.Shape], values);
     }
 
     // Whether every channel of the source that goes through is some channel of the target.

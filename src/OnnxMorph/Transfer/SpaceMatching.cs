@@ -15,6 +15,7 @@ internal sealed class SpaceMatching
     private readonly Dictionary<Space, (int Start, int Count)> _parts = [];
     private readonly HashSet<Space> _mirrored = [];
     private readonly Dictionary<Space, AxisExpression> _wholes = [];
+    private readonly Dictionary<Space, bool> _repeats = [];
     private readonly SpaceFamilies _families;
 
     /// <summary>Decides from axes that stand for each other: the space that most of them name.</summary>
@@ -54,6 +55,11 @@ internal sealed class SpaceMatching
                 case (ConcatAxis t, ConcatAxis s) when t.Parts.Length == s.Parts.Length && count == from.Size:
                     foreach ((AxisExpression part, AxisExpression ownPart) in t.Parts.Zip(s.Parts))
                         Name(other.Resolve(part), own.Resolve(ownPart), 0, (int)ownPart.Size, mirrored);
+                    break;
+                // A group makes several of each channel.
+                case (ProductAxis { Parts: [AxisExpression groups, SpaceAxis made] }, SpaceAxis) when groups.Size >= count:
+                    Name(other.Resolve(groups), from, start, count, false);
+                    _repeats[made.Space] = mirrored;
                     break;
                 // What the source puts together the target makes as one.
                 case (SpaceAxis t, ConcatAxis or ProductAxis) when count == from.Size && !mirrored:
@@ -117,6 +123,11 @@ internal sealed class SpaceMatching
 
     /// <summary>Whether a space of the target holds the source's channels and behind them their negatives.</summary>
     public bool IsMirrored(Space target) => _mirrored.Contains(target);
+
+    /// <summary>
+    /// Whether a space of the target counts what a group makes of one channel, and if so whether these are it and its negative in turn; null where it does not.
+    /// </summary>
+    public bool? Repeats(Space target) => _repeats.TryGetValue(target, out bool mirrored) ? mirrored : null;
 
     /// <summary>Spaces of the target that stand for whole axes of the source which are made of several spaces.</summary>
     public IReadOnlyDictionary<Space, AxisExpression> Wholes => _wholes;

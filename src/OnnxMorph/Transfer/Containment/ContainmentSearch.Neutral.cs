@@ -107,7 +107,7 @@ internal partial class ContainmentSearch
                 yield return WithBias(way with { Needs = [(layer.Input, role with { Bare = true })] }, given);
         }
 
-        if (!role.IsWhole || role.Factor != 1 || layer.Layer.Groups > 1 || MirroredActivation(layer.Input) is not { } mirror || UnitWeights(layer, role, -1, mirror.Factor) is not { } undone)
+        if (!role.IsWhole || role.Factor != 1 || MirroredActivation(layer.Input) is not { } mirror || UnitWeights(layer, role, -1, mirror.Factor) is not { } undone)
             yield break;
         var both = new Derivation((mirror.Input, new Mirrors(role.Source, role.Bare))) { Starts = undone };
         yield return both;
@@ -117,7 +117,7 @@ internal partial class ContainmentSearch
         Derivation WithBias(Derivation way, Use from) => way with { Starts = [.. way.Starts.Where(s => s.Use != layer.Bias)], Filled = [Plain(layer.Bias!.Value, from, role.Factor * LayerView.Of(_source, role.Source)!.BiasFactor / layer.BiasFactor)] };
     }
 
-    private static Filled Plain(Use to, Use from, double factor) => new(to, from, null, null, null, false, factor);
+    private static Filled Plain(Use to, Use from, double factor) => new(to, from, null, null, null, factor);
 
     // The bias of the layer that makes a value of the source.
     private Use? OwnBias(string source, bool bare) => bare ? null : LayerView.Of(_source, source)?.Bias;
@@ -187,8 +187,8 @@ internal partial class ContainmentSearch
         {
             if (LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, new Carries(role.Source, Bare: role.Bare), mirrored: true) is { } same)
                 yield return same;
-            if (layer.Layer.Groups == 1 && UnitWeights(layer, new Carries(role.Source), 1, 1) is { } starts)
-                yield return new Derivation((layer.Input, new Carries(role.Source, Bare: role.Bare))) { Starts = starts, TakesOthers = true };
+            if (UnitWeights(layer, new Carries(role.Source), 1, 1) is { } starts)
+                yield return new Derivation((layer.Input, new Carries(role.Source, Bare: role.Bare))) { Starts = starts, TakesOthers = layer.Layer.Groups == 1 };
         }
 
         if (Name(node) == "BatchNormalization" && BatchNorm(n) is { } norm)

@@ -92,7 +92,7 @@ internal partial class ContainmentSearch
             else if (SizeFactor(node, i, to, own) is { } by)
                 factor *= by;
             else
-                filled.Add(new Filled(new Use(n, i), new Use(m, j), null, null, null, false, ScalesWithResult(node, i) ? role.Factor : 1));
+                filled.Add(new Filled(new Use(n, i), new Use(m, j), null, null, null, ScalesWithResult(node, i) ? role.Factor : 1));
         }
 
         bool channelwise = s_channelwise.Contains(Name(node)) && needs.Count == 1;
@@ -228,7 +228,7 @@ internal partial class ContainmentSearch
                     if (both)
                         needs.Add((to, new Carries(Canonical(own))));
                     else
-                        filled.Add(new Filled(new Use(_target.Graph.Producer(node.Output[0])!.Value, i), new Use(_source.Graph.Producer(from.Output[0])!.Value, next), null, null, null, false));
+                        filled.Add(new Filled(new Use(_target.Graph.Producer(node.Output[0])!.Value, i), new Use(_source.Graph.Producer(from.Output[0])!.Value, next), null, null, null));
                     pieces.Add(new AxisPiece(size, start, count));
                     (next, start) = (next + 1, start + count);
                     continue;
@@ -257,7 +257,7 @@ internal partial class ContainmentSearch
         (NodeProto node, NodeProto from) = (layer.Axes.Node, own.Axes.Node);
         bool matrices = layer.Layer.SpatialAxes == 0 && own.Layer.SpatialAxes == 0;
         if ((!matrices && node.OpType != from.OpType) || layer.Layer.SpatialAxes != own.Layer.SpatialAxes || layer.Layer.Transposed != own.Layer.Transposed
-            || (!role.Bare && own.Bias is not null && layer.Bias is null) || (mirrored && layer.Layer.Groups > 1)
+            || (!role.Bare && own.Bias is not null && layer.Bias is null) || (mirrored && layer.Layer.Groups > 1 && !layer.IsDepthwise)
             || !(layer.Layer.Groups == own.Layer.Groups || (layer.IsDepthwise && own.IsDepthwise) || (own.Layer.Groups > 1 && layer.Layer.Groups > own.Layer.Groups)))
             return null;
         if (layer.TransposesInput != own.TransposesInput || layer.ProductFactor == 0 || layer.BiasFactor == 0 || (node.OpType == from.OpType && !SameAttributes(node, from, s_shaping)))
@@ -268,13 +268,13 @@ internal partial class ContainmentSearch
         AxisPiece? made = role.IsWhole || role.Axis != layer.Layer.OutputAxis || _target.Analysis.Shapes.Dims(node.Output[0]) is not { } dims ? null : new AxisPiece((int)dims[role.Axis], role.Start, role.Size);
         var filled = new List<Filled>
         {
-            new(new Use(layer.Node, layer.Layer.WeightInput), new Use(own.Node, own.Layer.WeightInput), (layer.Node, own.Node), taps, layer.Input, mirrored, role.Factor * own.ProductFactor / layer.ProductFactor, made),
+            new(new Use(layer.Node, layer.Layer.WeightInput), new Use(own.Node, own.Layer.WeightInput), (layer.Node, own.Node), taps, layer.Input, role.Factor * own.ProductFactor / layer.ProductFactor, made),
         };
         var starts = new List<(Use, WeightStart)>();
         if (layer.Bias is { } bias)
         {
             if (!role.Bare && own.Bias is { } ownBias)
-                filled.Add(new Filled(bias, ownBias, null, null, null, mirrored, role.Factor * own.BiasFactor / layer.BiasFactor, made));
+                filled.Add(new Filled(bias, ownBias, null, null, null, role.Factor * own.BiasFactor / layer.BiasFactor, made));
             else if (Set(bias, 0) is { } zero)
                 starts.AddRange(zero);
             else

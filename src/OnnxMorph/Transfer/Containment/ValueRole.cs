@@ -56,11 +56,10 @@ internal sealed record UnitStart(string Source, int Axis, int Start, int Count, 
 /// <param name="Layers">The layers that they belong to; null where they are no layer's weights or bias.</param>
 /// <param name="Taps">For each spatial axis, which tap of the source each tap of the target is; −1 for none.</param>
 /// <param name="Input">The value of the target that a layer with this weight reads; null for other constants.</param>
-/// <param name="Mirrored">Whether the outputs are made a second time, with the opposite sign.</param>
 /// <param name="Factor">What it is multiplied by.</param>
 /// <param name="Made">Which of the source's channels it makes, where not all; null elsewhere.</param>
 internal sealed record Filled(
-    Use Target, Use Source, (int Target, int Source)? Layers, IReadOnlyList<int[]>? Taps, string? Input, bool Mirrored, double Factor = 1, AxisPiece? Made = null);
+    Use Target, Use Source, (int Target, int Source)? Layers, IReadOnlyList<int[]>? Taps, string? Input, double Factor = 1, AxisPiece? Made = null);
 
 /// <summary>A piece of an axis of a target's value.</summary>
 /// <param name="Size">Its size.</param>

@@ -233,6 +233,9 @@ public static class ShapeEvaluator
             values[value.Name] = (standIn?.Original(type) ?? type, value.Type?.TensorType?.Shape is { } shape ? Dims(shape, sizes) : null);
         }
 
+        // Small constants were left in the graph as they are.
+        foreach ((_, TensorProto tensor, string name) in Tensors(model))
+            values.TryAdd(name, ((ElementType)tensor.DataType, [.. tensor.Dims]));
         return new ShapeTable(values, Integers(folded, model));
     }
 

@@ -205,26 +205,15 @@ public sealed class TransferJob
 
     private (TransferPlan, WeightTransfer)? Contained(AnalysedModel from, AnalysedModel to, List<string> notes)
     {
-        if (ContainmentPlan.Find(from, to, out string why) is not { } plan)
+        if (ContainmentPlan.Find(from, to, Width, Seed, notes, out string why) is not { } plan)
         {
             notes.Add($"The target does not contain the source: {why}.");
             return null;
         }
 
-        try
-        {
-            var channels = new ContainedChannels(to, plan.Spaces, plan.Epsilons(), notes);
-            var mapping = new ChannelMapping(from, to, plan.Spaces, Width, Seed, channels);
-            var transfer = new WeightTransfer(from, to, plan.Matches, mapping, plan.Starts(mapping));
-            foreach (string head in plan.Heads)
-                notes.Add($"The last layer in front of '{head}' has another size than the source's and keeps its own numbers.");
-            return (new TransferPlan(plan.Matches, [], TransferPlan.Contained(from, to, plan.Matches)), transfer);
-        }
-        catch (TransferRefusedException refused)
-        {
-            notes.Add($"The target does not contain the source: {refused.Message}.");
-            return null;
-        }
+        foreach (string head in plan.Heads)
+            notes.Add($"The last layer in front of '{head}' has another size than the source's and keeps its own numbers.");
+        return (new TransferPlan(plan.Matches, [], TransferPlan.Contained(from, to, plan.Matches)), new WeightTransfer(from, to, plan.Matches, plan.Mapping, plan.Starts));
     }
 
     // The results of the stages' last blocks, each with its axis of channels.

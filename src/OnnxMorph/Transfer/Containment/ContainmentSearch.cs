@@ -72,6 +72,9 @@ internal sealed partial class ContainmentSearch
         }
     }
 
+    /// <summary>A value shall not have a role.</summary>
+    public void Forbid(string value, ValueRole role) => _forbidden.Add((value, role));
+
     /// <summary>The outputs of the target with the source's, by name or else by position.</summary>
     public IEnumerable<(string Target, string Source)> Outputs => Paired(_target.Graph.Proto.Output, _source.Graph.Proto.Output);
 

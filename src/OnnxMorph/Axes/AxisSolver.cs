@@ -646,19 +646,22 @@ public sealed class AxisSolver
     {
         foreach (var family in Spaces.Where(s => s.Uniform is not null && s.Pins.Count == 0).GroupBy(UniformRoot))
         {
-            var fillings = family.Select(space => (Space: space, Filling: FillingOf(space))).ToList();
+            var fillings = family.Select(space => (Space: space, Filling: Filling(space, _ => true))).ToList();
             bool grows = fillings.All(f => f.Filling is not null) && family.Select(s => s.Size).Distinct().Count() == 1;
             foreach ((Space space, NewChannels? filling) in fillings)
                 space.Filling = grows ? filling : null;
         }
     }
 
-    private static NewChannels? FillingOf(Space space)
+    /// <summary>What indices that copy nothing may hold in a space of a norm, by itself; null where nothing.</summary>
+    /// <param name="space">The space.</param>
+    /// <param name="counts">Whether a node stands in the way through which zeros or means do not go as they are.</param>
+    internal static NewChannels? Filling(Space space, Func<Pin, bool> counts)
     {
         NewChannels possible = space.CopiesOnly is not null || space.PicksOnly is not null ? NewChannels.None : space.Alternatives;
-        if (space.NoZeros is not null)
+        if (space.NoZeros is { } zeros && counts(zeros))
             possible &= ~NewChannels.Zero;
-        if (space.NoMeans is not null)
+        if (space.NoMeans is { } means && counts(means))
             possible &= ~NewChannels.Mean;
         if (space.Role != NewChannels.None)
             return (space.Role & possible) == space.Role && space.Role is NewChannels.Zero or NewChannels.Mean ? space.Role : null;

@@ -28,13 +28,15 @@ internal sealed class ContainedChannels
     private readonly AnalysedModel _target;
     private readonly Dictionary<Space, AxisMap> _maps = [];
     private readonly Dictionary<Use, double> _factors = [];
+    private readonly Dictionary<Space, NewChannels> _fillings = [];
 
     /// <summary>Decides for all spaces.</summary>
     /// <param name="target">The target.</param>
     /// <param name="spaces">Which spaces stand for which.</param>
+    /// <param name="effective">Nodes that change what goes through them.</param>
     /// <param name="epsilons">The ε of norms that stand for norms of the source.</param>
     /// <param name="notes">Told what stays approximate.</param>
-    public ContainedChannels(AnalysedModel target, SpaceMatching spaces, IReadOnlyList<NormEpsilon> epsilons, ICollection<string> notes)
+    public ContainedChannels(AnalysedModel target, SpaceMatching spaces, IReadOnlySet<string> effective, IReadOnlyList<NormEpsilon> epsilons, ICollection<string> notes)
     {
         _target = target;
         var whole = spaces.Pairs.Where(p => !spaces.IsMirrored(p.Key) && spaces.Part(p.Key) == (0, p.Value.Size) && p.Key.Pins.Count == 0 && p.Key.Size >= p.Value.Size)
@@ -42,8 +44,16 @@ internal sealed class ContainedChannels
         foreach ((Space space, int size) in whole)
             if (space.Paired is not null && space.Filling is { } filling && space.Size > size)
                 _maps[space] = filling == NewChannels.Zero ? SpaceGrowth.Zeros(size, space.Size, 1) : SpaceGrowth.Own(size, space.Size);
-        foreach (var family in whole.Keys.Where(s => s.Uniform is not null && s.Filling is not null && s.Paired is null).GroupBy(AxisSolver.UniformRoot))
-            Decide([.. family], whole, epsilons, notes);
+        foreach (var family in whole.Keys.Where(s => s.Uniform is not null && s.Paired is null).GroupBy(AxisSolver.UniformRoot))
+        {
+            // Zeros and means go through nodes without effect whatever these are.
+            foreach (Space space in family)
+                if (AxisSolver.Filling(space, pin => effective.Contains(pin.Where)) is { } filling)
+                    _fillings[space] = filling;
+            if (family.All(_fillings.ContainsKey))
+                Decide([.. family], whole, epsilons, notes);
+        }
+
         var growing = _maps.Where(m => m.Value.Size != m.Value.SourceSize).ToDictionary();
         foreach ((Use use, double factor) in Factors(growing).Constants)
             _factors[use] = factor;
@@ -61,7 +71,7 @@ internal sealed class ContainedChannels
         int from = sizes[family[0]], to = family[0].Size;
         if (family.Any(space => sizes[space] != from || space.Size != to))
             return;
-        bool means = family.Any(space => space.Filling == NewChannels.Mean);
+        bool means = family.Any(space => _fillings[space] == NewChannels.Mean);
         double[] wanted = [.. Wanted(family, from, to, epsilons)];
         double product = wanted.Length == 0 ? to / from : wanted.Average();
         int copies = (int)Math.Round(product), most = to / from;
@@ -83,8 +93,8 @@ internal sealed class ContainedChannels
         if (to == from && scale == 1)
             return;
         foreach (Space space in family)
-            _maps[space] = space.Filling == NewChannels.Mean && copies * from < to ? SpaceGrowth.Means(from, to, copies).Times(scale)
-                : SpaceGrowth.Zeros(from, to, copies).Times(space.Filling == NewChannels.Mean ? scale : 1);
+            _maps[space] = _fillings[space] == NewChannels.Mean && copies * from < to ? SpaceGrowth.Means(from, to, copies).Times(scale)
+                : SpaceGrowth.Zeros(from, to, copies).Times(_fillings[space] == NewChannels.Mean ? scale : 1);
     }
 
     // What an ε that was rounded to float32 once or twice may be off by.
@@ -101,7 +111,7 @@ internal sealed class ContainedChannels
             yield break;
         }
 
-        var alone = Factors(family.ToDictionary(space => space, space => space.Filling == NewChannels.Mean ? SpaceGrowth.Means(from, to, 1) : SpaceGrowth.Zeros(from, to, 1)));
+        var alone = Factors(family.ToDictionary(space => space, space => _fillings[space] == NewChannels.Mean ? SpaceGrowth.Means(from, to, 1) : SpaceGrowth.Zeros(from, to, 1)));
         foreach (NormEpsilon epsilon in epsilons.Where(e => e.Source > 0))
             if (epsilon.Input < 0 ? alone.Attributes.TryGetValue(epsilon.Node, out double factor) : alone.Constants.TryGetValue(new Use(epsilon.Node, epsilon.Input), out factor))
                 yield return epsilon.Target / epsilon.Source / factor;

@@ -50,7 +50,7 @@ internal sealed record ContainmentPlan(
             var own = new List<string>();
             try
             {
-                var channels = new ContainedChannels(target, found.Spaces, found.Epsilons(), own);
+                var channels = new ContainedChannels(target, found.Spaces, found.Effective(), found.Epsilons(), own);
                 var mapping = new ChannelMapping(source, target, found.Spaces, width, seed, channels);
                 var plan = new ContainmentPlan(found.Matches, heads, mapping, found.Starts(mapping));
                 own.ForEach(notes.Add);

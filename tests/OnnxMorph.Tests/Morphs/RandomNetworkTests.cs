@@ -26,7 +26,7 @@ public class RandomNetworkTests
         {
             Parallel.For(first, first + count, new ParallelOptions { MaxDegreeOfParallelism = Environment.ProcessorCount }, i =>
             {
-                RandomCase drawn = Draw(i, folder.FullName);
+                RandomCase drawn = RandomCase.Draw(i, folder.FullName);
                 try
                 {
                     if (drawn.Holds())
@@ -55,13 +55,5 @@ public class RandomNetworkTests
         if (Environment.GetEnvironmentVariable("ONNXMORPH_RANDOM_REPORT") is { } report)
             File.AppendAllText(report, text);
         return text;
-    }
-
-    private static RandomCase Draw(int seed, string folder)
-    {
-        var network = new RandomNetwork(seed);
-        var random = new Random(~seed);
-        var steps = new RandomSteps(random, network.Net, Path.Combine(folder, $"{seed}"));
-        return new RandomCase(network.Net, network.InDouble, [.. Enumerable.Range(0, random.Next(1, 6)).Select(_ => steps.Next())]);
     }
 }

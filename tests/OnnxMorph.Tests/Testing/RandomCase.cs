@@ -32,6 +32,17 @@ internal sealed record RandomCase(Net Net, bool InDouble, IReadOnlyList<SeededSt
     private const double DoubleTolerance = 1e-6;
     private const double OwnTolerance = 8;
 
+    /// <summary>A random network under one to five random steps.</summary>
+    /// <param name="seed">Decides all of it.</param>
+    /// <param name="folder">For files that steps read.</param>
+    public static RandomCase Draw(int seed, string folder)
+    {
+        var network = new RandomNetwork(seed);
+        var random = new Random(~seed);
+        var steps = new RandomSteps(random, network.Net, Path.Combine(folder, $"{seed}"));
+        return new RandomCase(network.Net, network.InDouble, [.. Enumerable.Range(0, random.Next(1, 6)).Select(_ => steps.Next())]);
+    }
+
     /// <summary>
     /// Holds every value of the child to its relation, and the outputs of the child as it is written to the parent's, both as ONNX
     /// Runtime optimises them. A step that fits nothing is left out; any other exception is a failure.
@@ -39,16 +50,27 @@ internal sealed record RandomCase(Net Net, bool InDouble, IReadOnlyList<SeededSt
     /// <returns>Whether a step changed anything.</returns>
     public bool Holds()
     {
+        if (WithStepsThatFit(steps => Check.Morph(Net, InDouble, steps)) is not { } result)
+            return false;
+        ModelProto written = Check.Written(result.Child);
+        HoldsAsWritten(written);
+        IsProven(result, written);
+        return result.Steps.Any(s => s.Changes.Count > 0);
+    }
+
+    /// <summary>The child, as it is written; null where no step changes anything.</summary>
+    public ModelProto? Child() =>
+        WithStepsThatFit(steps => Morpher.Morph(Net.Model, steps, TestContext.Current.CancellationToken)) is { } result && result.Steps.Any(s => s.Changes.Count > 0)
+            ? Check.Written(result.Child) : null;
+
+    private MorphResult? WithStepsThatFit(Func<MorphStep[], MorphResult> morph)
+    {
         var steps = Steps.ToList();
         while (steps.Count > 0)
         {
             try
             {
-                MorphResult result = Check.Morph(Net, InDouble, [.. steps.Select(s => s.Step)]);
-                ModelProto written = Check.Written(result.Child);
-                HoldsAsWritten(written);
-                IsProven(result, written);
-                return result.Steps.Any(s => s.Changes.Count > 0);
+                return morph([.. steps.Select(s => s.Step)]);
             }
             catch (RefusedException e) when (steps.RemoveAll(s => FitsNothing(s, e.Message)) > 0)
             {
@@ -56,7 +78,7 @@ internal sealed record RandomCase(Net Net, bool InDouble, IReadOnlyList<SeededSt
             }
         }
 
-        return false;
+        return null;
     }
 
     /// <summary>Checks a case with steps as <see cref="SeededStep.Parse"/> reads them.</summary>
@@ -79,9 +101,11 @@ internal sealed record RandomCase(Net Net, bool InDouble, IReadOnlyList<SeededSt
         Assert.True(report.Passed, string.Join("; ", report.Failed.Select(f => $"'{f.Value}': {f.Reason}")));
     }
 
-    // Only outputs are asked for, so that ONNX Runtime plans memory and optimises as it does for users. What that moves in the parent
-    // it may move in the child: it folds constants in single precision.
-    private void HoldsAsWritten(ModelProto written)
+    /// <summary>
+    /// Holds the outputs of a model to the network's own. Only outputs are asked for, so that ONNX Runtime plans memory and optimises as it
+    /// does for users. What that moves in the network it may move in the other: it folds constants in single precision.
+    /// </summary>
+    public void HoldsAsWritten(ModelProto written)
     {
         var feeds = Check.Feeds(Net, Net.Runs.FirstOrDefault() ?? [], seed: 1);
         var expected = Check.Run(Net.Proto, feeds, []);

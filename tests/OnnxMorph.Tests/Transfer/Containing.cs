@@ -1,0 +1,46 @@
+using OnnxMorph.Graph;
+using OnnxMorph.Onnx;
+using OnnxMorph.Structure;
+using OnnxMorph.Tests.Testing;
+using OnnxMorph.Transfer;
+using OnnxMorph.Transfer.Containment;
+using OnnxMorph.Weights;
+
+namespace OnnxMorph.Tests.Transfer;
+
+/// <summary>Sources looked for inside targets.</summary>
+internal static class Containing
+{
+    /// <summary>The target with weights that make it compute what the source does; null where the source is not found in it.</summary>
+    public static ModelProto? Fill(OnnxModel source, OnnxModel target, out string why, ICollection<string>? notes = null)
+    {
+        SharedConstants.Part(target);
+        AnalysedModel from = AnalysedModel.Of(source), to = AnalysedModel.Of(target);
+        if (ContainmentPlan.Find(from, to, WidthRule.Importance, 1, notes ?? [], out why) is not { } plan)
+            return null;
+        new WeightTransfer(from, to, plan.Matches, plan.Mapping, plan.Starts).Apply();
+        return Check.Written(to.Model);
+    }
+
+    /// <summary>The same architecture with other numbers in the place of everything that is trained.</summary>
+    public static OnnxModel Redrawn(ModelProto model, int seed)
+    {
+        ModelProto drawn = model.Clone();
+        drawn.MetadataProps.Clear();
+        var random = new Random(seed);
+        HashSet<string> slopes = [.. drawn.Graph.Node.Where(n => n.OpType == "PRelu").Select(n => n.Input[1])];
+        HashSet<string> variances = [.. drawn.Graph.Node.Where(n => n.OpType == "BatchNormalization").Select(n => n.Input[4])];
+        foreach (TensorProto tensor in drawn.Graph.Initializer)
+        {
+            var type = (ElementType)tensor.DataType;
+            long count = tensor.Dims.Aggregate(1L, (product, size) => product * size);
+            if (type is not (ElementType.Float32 or ElementType.Float64) || (count == 1 && !slopes.Contains(tensor.Name)))
+                continue;
+            tensor.RawData = Net.Tensor(tensor.Name, type, [.. tensor.Dims], () => variances.Contains(tensor.Name) ? 0.5 + random.NextDouble() : random.NextDouble() - 0.5).RawData;
+            tensor.FloatData.Clear();
+            tensor.DoubleData.Clear();
+        }
+
+        return new OnnxModel(drawn);
+    }
+}

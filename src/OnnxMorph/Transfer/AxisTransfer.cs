@@ -33,6 +33,8 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
     {
         if (to is ProductAxis t && from is ProductAxis s && t.Parts.Length == s.Parts.Length)
             return t.Parts.Zip(s.Parts, (part, own) => Build(part, own, seed)).Aggregate(AxisMap.Kronecker);
+        if (Repeated(to, from) is { } repeated)
+            return AxisMap.Kronecker(Build(repeated.Groups, from, seed), repeated.Made.Dual ? SpaceMaps.Dual(repeated.Map, Seeds.For(seed, $"{to}")) : repeated.Map);
         AxisMap primal = Primal(to, from);
         bool[] sides = [.. target.Analysis.Solver.Leaves(to).Select(leaf => leaf.Dual).Distinct()];
         return sides is [true] ? SpaceMaps.Dual(primal, Seeds.For(seed, $"{to}")) : primal;
@@ -51,9 +53,8 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
                 return together;
             case (ProductAxis t, ProductAxis s) when t.Parts.Length == s.Parts.Length:
                 return t.Parts.Zip(s.Parts, Primal).Aggregate(AxisMap.Kronecker);
-            case (ProductAxis { Parts: [AxisExpression groups, SpaceAxis made] }, SpaceAxis) when spaces.Repeats(made.Space) is { } mirrored:
-                return AxisMap.Kronecker(Primal(target.Analysis.Solver.Resolve(groups), from),
-                    AxisMap.FromTaps(1, 0, [.. Enumerable.Range(0, made.Space.Size).Select(i => (Tap[])[new Tap(0, mirrored && i % 2 == 1 ? -1 : 1)])]));
+            case var _ when Repeated(to, from) is { } repeated:
+                return AxisMap.Kronecker(Primal(repeated.Groups, from), repeated.Map);
             case (ConcatAxis or SpaceAxis, ConcatAxis) or (ConcatAxis, SpaceAxis):
                 return Parts(Pieces(to), Pieces(from));
             case var _ when to.Size == from.Size:
@@ -62,6 +63,12 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
                 return Resized(to, from);
         }
     }
+
+    // An axis of which each group makes several of one channel.
+    private (AxisExpression Groups, SpaceAxis Made, AxisMap Map)? Repeated(AxisExpression to, AxisExpression from) =>
+        (to, from) is (ProductAxis { Parts: [AxisExpression groups, SpaceAxis made] }, SpaceAxis) && spaces.Repeats(made.Space) is { } mirrored
+            ? (target.Analysis.Solver.Resolve(groups), made, AxisMap.FromTaps(1, 0, [.. Enumerable.Range(0, made.Space.Size).Select(i => (Tap[])[new Tap(0, mirrored && i % 2 == 1 ? -1 : 1)])]))
+            : null;
 
     /// <summary>
     /// The map of an axis that a layer sums over, of whose pieces some carry the source's axis and the others are not read.
@@ -100,7 +107,7 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
     {
         (to, from) = (target.Analysis.Solver.Resolve(to), source.Analysis.Solver.Resolve(from));
         // Which indices of one space another stands for is known.
-        return to is SpaceAxis && from is SpaceAxis ? Primal(to, from) : Part(to, from, piece);
+        return to is SpaceAxis t && from is SpaceAxis s && spaces.Stands(t.Space, s.Space) ? Primal(to, from) : Part(to, from, piece);
     }
 
     private AxisMap Part(AxisExpression to, AxisExpression from, AxisPiece piece)
@@ -133,8 +140,10 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
                 used[fitting[0]] = used.GetValueOrDefault(fitting[0]) + 1;
             if (part < 0)
             {
+                // Where nothing is added, everything stays in its place.
+                bool stays = contained && to.Sum(t => t.Size) == size;
                 for (int i = 0; i < to[p].Size; i++)
-                    rows.Add([new Tap(size + fresh++, 1)]);
+                    rows.Add([new Tap(stays ? rows.Count : size + fresh++, 1)]);
                 continue;
             }
 
@@ -161,6 +170,8 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
             throw new TransferRefusedException($"callers give or read this axis, of {from.Size} in the source and {to.Size} in the target");
         if (leaves.Any(leaf => _channels.Contains(leaf.Space)))
             return AxisMap.Pick((int)from.Size, 0, [.. Enumerable.Range(0, (int)to.Size).Select(i => (int)((2L * i + 1) * from.Size / (2 * to.Size)))]);
+        if (contained)
+            throw new TransferRefusedException($"it is not known which of {from.Size} indices of the source are which of {to.Size}");
         return AxisMap.Interpolate((int)from.Size, (int)to.Size);
     }
 

@@ -42,9 +42,7 @@ internal sealed class ChannelMapping : WeightMapping
         AxisExpression[] axes = _other[use], ownAxes = match.Transposed ? [.. _own[own].Reverse()] : _own[own];
         if (axes.Length != ownAxes.Length)
             throw new TransferRefusedException($"it has {axes.Length} axes, and {ownAxes.Length} in the source");
-        int taps = Layer(_target, use) is { } layer ? axes.Length - layer.SpatialAxes : axes.Length;
-        AxisMap[] maps = [.. axes.Select((axis, i) => Fitted(match, i, i - taps, axis, ownAxes[i], Seeds.For(_seed, $"{to.Name} axis {i}")) ?? (i >= taps ? Taps(use, own, i, (int)ownAxes[i].Size, (int)axis.Size) : Positions(use, own, i, ownAxes, axes))
-            ?? _axes.Map(axis, ownAxes[i], Seeds.For(_seed, $"{to.Name} axis {i}")))];
+        AxisMap[] maps = match.Fit?.Layout is { } layout ? Stored(to, match, layout, from.Shape) : Maps(to, match, axes, ownAxes, Layer(_target, use));
         bool zeros = axes.Any(AddsZeros);
         FreshWeights? fresh = zeros || maps.Any(m => m.FreshSize > 0) ? FreshWeights.Of(_target.Analysis, use, axes, zeros) : null;
         if (zeros)
@@ -53,6 +51,25 @@ internal sealed class ChannelMapping : WeightMapping
         return Data(from, match).Map([.. stages.Select(s => s.Sums)], Fill.Zero)
             .Map([.. stages.Select(s => s.Copies)], maps.All(m => m.FreshSize == 0) ? Fill.Zero : fresh!.Fill(to, axis => axis.Size, _seed))
             .Times((_contained?.Factor(use) ?? 1) * match.Factor);
+    }
+
+    private AxisMap[] Maps(Constant to, UseMatch match, AxisExpression[] axes, AxisExpression[] ownAxes, LinearLayer? layer)
+    {
+        (Use use, Use own) = (match.Target, match.Source);
+        int taps = layer is null ? axes.Length : axes.Length - layer.SpatialAxes;
+        return [.. axes.Select((axis, i) => Fitted(match, i, i - taps, axis, ownAxes[i], Seeds.For(_seed, $"{to.Name} axis {i}")) ?? (i >= taps ? Taps(use, own, i, (int)ownAxes[i].Size, (int)axis.Size) : Positions(use, own, i, ownAxes, axes))
+            ?? _axes.Map(axis, ownAxes[i], Seeds.For(_seed, $"{to.Name} axis {i}")))];
+    }
+
+    // A weight that nodes bring into form: the maps of the form's axes make those of the stored axes.
+    private AxisMap[] Stored(Constant to, UseMatch match, IReadOnlyList<int[]> layout, IReadOnlyList<long> from)
+    {
+        LinearLayer layer = _target.Analysis.Node(match.Nodes.Target)!.Layer!, own = Source.Analysis.Node(match.Nodes.Source)!.Layer!;
+        AxisExpression[] axes = _target.Analysis.Axes(_target.Graph.Nodes[match.Nodes.Target].Input[layer.WeightInput])!;
+        AxisExpression[] ownAxes = Source.Analysis.Axes(Source.Graph.Nodes[match.Nodes.Source].Input[own.WeightInput])!;
+        AxisMap[] maps = Maps(to, match, axes, ownAxes, layer);
+        AxisMap[] stored = [.. layout.Select(group => group.Select(axis => maps[axis]).Aggregate(AxisMap.Identity(1), AxisMap.Kronecker))];
+        return stored.Select(map => (long)map.SourceSize).SequenceEqual(from) ? stored : throw new TransferRefusedException("its axes are put together in another way than the source's");
     }
 
     // Whether some channels of the target along an axis are zero, and what is multiplied with them may be anything.
@@ -85,7 +102,9 @@ internal sealed class ChannelMapping : WeightMapping
         AxisExpression[] axes = _other[use];
         int output = layer.WeightOutputAxis, input = 1 - output;
         ulong seed = Seeds.For(_seed, $"{to.Name} axis {input}");
-        AxisMap rows = _axes.Map(axes[output], own, 0);
+        bool all = unit.Count == own.Size;
+        AxisMap rows = all ? _axes.Map(axes[output], own, 0) : _axes.Made(axes[output], own, new AxisPiece((int)axes[output].Size, unit.Start, unit.Count));
+        pieces ??= all ? null : [new AxisPiece((int)axes[input].Size, unit.Start, unit.Count)];
         AxisMap columns = unit.Mirror < 0 ? Undone(_axes.Map(AxisSolver.Primal(_target.Analysis.Solver.Resolve(axes[input])), own, 0), unit.Factor)
             : pieces is null ? _axes.Map(axes[input], own, seed) : _axes.Read(axes[input], own, pieces, seed);
         if (!Covers(rows, unit) || !Covers(columns, unit))

@@ -61,8 +61,8 @@ internal sealed class SpaceMatching
                     Name(other.Resolve(groups), from, start, count, false);
                     _repeats[made.Space] = mirrored;
                     break;
-                // What the source puts together the target makes as one.
-                case (SpaceAxis t, ConcatAxis or ProductAxis) when count == from.Size && !mirrored:
+                // What the source puts together, or callers give it, the target makes as one.
+                case (SpaceAxis t, not SpaceAxis) when count == from.Size && t.Space.Size >= count && !mirrored:
                     _wholes.TryAdd(t.Space, from);
                     break;
                 // What is cut further on is cut in proportion.

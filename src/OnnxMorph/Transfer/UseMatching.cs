@@ -21,7 +21,8 @@ internal sealed record UseMatch(Use Target, Use Source, SectionPair Pair, (int T
 /// <param name="Taps">For each spatial axis, which tap of the source each tap of the target is; −1 for none.</param>
 /// <param name="Pieces">Which of the channels that are read carry the source's; null where all do.</param>
 /// <param name="Made">Which of the source's channels are made, where not all are.</param>
-internal sealed record WeightFit(IReadOnlyList<int[]> Taps, IReadOnlyList<AxisPiece>? Pieces, AxisPiece? Made = null);
+/// <param name="Layout">For each axis of the stored constant, which axes of the layer's weight it becomes, outermost first; null where they are the same.</param>
+internal sealed record WeightFit(IReadOnlyList<int[]> Taps, IReadOnlyList<AxisPiece>? Pieces, AxisPiece? Made = null, IReadOnlyList<int[]>? Layout = null);
 
 /// <summary>
 /// Finds for the constants of one part of a target those of a part of a source: layers by their role, other nodes with weights
@@ -35,6 +36,7 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
     private SectionPair _pair = null!;
     private (int Target, int Source) _nodes;
     private WeightFit? _fit;
+    private bool _isWeight;
     private double _factor = 1;
 
     /// <summary>The matches of all constants that have one, by the roles of layers in parts of networks that are alike.</summary>
@@ -63,6 +65,7 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
     public void Add(Filled filled, SectionPair pair, WeightFit? fit)
     {
         (_pair, _nodes, _fit, _factor) = (pair, (filled.Target.Node, filled.Source.Node), fit, filled.Factor);
+        _isWeight = filled.Layers is not null;
         if (filled.Layers is var (to, from))
             MatchWeights(to, target.Analysis.Node(to)!.Layer!, from, source.Analysis.Node(from)!.Layer!);
         else
@@ -196,8 +199,19 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
         NodeProto otherNode = target.Graph.Nodes[t], ownNode = source.Graph.Nodes[s];
         if (otherNode.OpType != ownNode.OpType || otherNode.Domain != ownNode.Domain || otherNode.Input.Count != ownNode.Input.Count)
             return;
+        WeightFit? outer = _fit;
         for (int input = 0; input < otherNode.Input.Count; input++)
-            if (otherNode.Input[input].Length > 0 && ownNode.Input[input].Length > 0)
-                Descend(new Use(t, input), new Use(s, input));
+        {
+            if (otherNode.Input[input].Length == 0 || ownNode.Input[input].Length == 0)
+                continue;
+            // What is known of the layer's axes is known of the constant's through this node, or nothing may be filled.
+            if (outer is not null && _isWeight && StoredAxes.Before(target, t, input, outer.Layout) is { } layout && (StoredAxes.Regroups(otherNode)
+                || StoredAxes.Before(source, s, input, outer.Layout) is { } ownLayout && ownLayout.Zip(layout).All(p => p.First.SequenceEqual(p.Second))))
+                _fit = outer with { Layout = layout };
+            else if (outer is not null)
+                continue;
+            Descend(new Use(t, input), new Use(s, input), outputAxis);
+            _fit = outer;
+        }
     }
 }

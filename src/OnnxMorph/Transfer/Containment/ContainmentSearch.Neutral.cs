@@ -99,20 +99,23 @@ internal partial class ContainmentSearch
     private IEnumerable<Derivation> Unit(LayerView layer, Carries role)
     {
         Use? own = layer.Bias is { } bias && IsVector(_target.Graph.Nodes[bias.Node].Input[bias.Input]) ? OwnBias(role.Source, role.Bare) : null;
-        if (UnitWeights(layer, role, 0, 1) is { } starts)
+        foreach ((Offsets offset, List<(Use, WeightStart)> starts) in UnitWeights(layer, role, role.Offset, 0, 1))
         {
-            var way = new Derivation((layer.Input, role)) { Starts = starts, TakesOthers = layer.Layer.Groups == 1 };
+            var way = new Derivation((layer.Input, role with { Offset = offset })) { Starts = starts, TakesOthers = layer.Layer.Groups == 1 };
             yield return way;
             if (own is { } given)
-                yield return WithBias(way with { Needs = [(layer.Input, role with { Bare = true })] }, given);
+                yield return WithBias(way with { Needs = [(layer.Input, role with { Bare = true, Offset = offset })] }, given);
         }
 
-        if (!role.IsWhole || role.Factor != 1 || MirroredActivation(layer.Input) is not { } mirror || UnitWeights(layer, role, -1, mirror.Factor) is not { } undone)
+        if (!role.IsWhole || role.Factor != 1 || MirroredActivation(layer.Input) is not { } mirror)
             yield break;
-        var both = new Derivation((mirror.Input, new Mirrors(role.Source, role.Bare))) { Starts = undone };
-        yield return both;
-        if (own is { } ownBias)
-            yield return WithBias(both with { Needs = [(mirror.Input, new Mirrors(role.Source, true))] }, ownBias);
+        foreach ((Offsets offset, List<(Use, WeightStart)> undone) in UnitWeights(layer, role, role.Offset, -1, mirror.Factor))
+        {
+            var both = new Derivation((mirror.Input, new Mirrors(role.Source, role.Bare, offset))) { Starts = undone };
+            yield return both;
+            if (own is { } ownBias)
+                yield return WithBias(both with { Needs = [(mirror.Input, new Mirrors(role.Source, true, offset))] }, ownBias);
+        }
 
         Derivation WithBias(Derivation way, Use from) => way with { Starts = [.. way.Starts.Where(s => s.Use != layer.Bias)], Filled = [Plain(layer.Bias!.Value, from, role.Factor * LayerView.Of(_source, role.Source)!.BiasFactor / layer.BiasFactor)] };
     }
@@ -120,47 +123,45 @@ internal partial class ContainmentSearch
     private static Filled Plain(Use to, Use from, double factor) => new(to, from, null, null, null, factor);
 
     // The bias of the layer that makes a value of the source.
-    private Use? OwnBias(string source, bool bare) => bare ? null : LayerView.Of(_source, source)?.Bias;
+    private Use? OwnBias(string source, bool bare) => !bare && LayerView.Of(_source, source) is { IsActivated: false } layer ? layer.Bias : null;
 
     private bool IsVector(string value) => _target.Graph.ConstantOf(value) is { Count: > 1 };
 
-    private List<(Use, WeightStart)>? UnitWeights(LayerView layer, Carries role, int mirror, double factor)
+    // The kernels that give on what is read, and where on the spatial axes the value then begins in it: first where it begins in the result, then
+    // from the middle on.
+    private IEnumerable<(Offsets Offset, List<(Use, WeightStart)> Starts)> UnitWeights(LayerView layer, Carries role, Offsets offset, int mirror, double factor)
     {
         NodeProto node = layer.Axes.Node;
-        if (layer.Layer.Transposed || layer.TransposesInput || layer.ProductFactor == 0 || layer.Axes.Attribute("activation") is not null || _target.Graph.ConstantOf(node.Input[layer.Layer.WeightInput]) is null)
-            return null;
-        long[] kernel = layer.Kernel, ones = [.. kernel.Select(_ => 1L)];
-        var taps = new int[kernel.Length];
-        if (kernel.Length > 0)
-        {
-            if (!(layer.Axes.IntList("strides") ?? ones).All(s => s == 1) || ConvolutionPads.Of(layer.Axes, layer.Layer, kernel, out _) is not { Automatic: null } pads)
-                return null;
-            long[] dilations = layer.Axes.IntList("dilations") ?? ones;
-            for (int axis = 0; axis < kernel.Length; axis++)
-            {
-                (long tap, long rest) = Math.DivRem(pads.Begin[axis], dilations[axis]);
-                if (rest != 0 || tap >= kernel[axis])
-                    return null;
-                taps[axis] = (int)tap;
-            }
-        }
-
         int channels = layer.Layer.OutputAxis;
-        if (_source.Analysis.Shapes.Dims(role.Source) is not { } dims || (!role.IsWhole && role.Axis != channels))
-            return null;
+        if (layer.Layer.Transposed || layer.TransposesInput || layer.IsActivated || layer.ProductFactor == 0 || _target.Graph.ConstantOf(node.Input[layer.Layer.WeightInput]) is null
+            || _source.Analysis.Shapes.Dims(role.Source) is not { } dims || (!role.IsWhole && role.Axis != channels))
+            yield break;
+        List<(Use, WeightStart)>? zero = layer.Bias is { } bias ? Set(bias, 0) : [];
+        if (zero is null)
+            yield break;
         (int first, int count) = role.IsWhole ? (0, (int)dims[channels]) : (role.Start, role.Size);
-        var starts = new List<(Use, WeightStart)>
-        {
-            (new Use(layer.Node, layer.Layer.WeightInput), new UnitStart(role.Source, channels, first, count, layer.Input, layer.Node, taps, mirror, factor, 1 / layer.ProductFactor)),
-        };
-        if (layer.Bias is { } bias)
-        {
-            if (Set(bias, 0) is not { } zero)
-                return null;
-            starts.AddRange(zero);
-        }
+        foreach ((int[] taps, Offsets before) in UnitTaps(layer, offset))
+            yield return (before, [(new Use(layer.Node, layer.Layer.WeightInput), new UnitStart(role.Source, channels, first, count, layer.Input, layer.Node, taps, mirror, factor, 1 / layer.ProductFactor)), .. zero]);
+    }
 
-        return starts;
+    private IEnumerable<(int[] Taps, Offsets Before)> UnitTaps(LayerView layer, Offsets offset)
+    {
+        long[] kernel = layer.Kernel, ones = [.. kernel.Select(_ => 1L)];
+        if (kernel.Length == 0)
+            return [([], offset)];
+        if (!(layer.Axes.IntList("strides") ?? ones).All(s => s == 1) || ConvolutionPads.Of(layer.Axes, layer.Layer, kernel, out _) is not { Automatic: null } pads
+            || _target.Analysis.Shapes.Dims(layer.Input) is not { } read || _target.Analysis.Shapes.Dims(layer.Axes.Node.Output[0]) is not { } made)
+            return [];
+        long[] dilations = layer.Axes.IntList("dilations") ?? ones;
+        // Only what reads more than it makes can begin elsewhere.
+        var all = Enumerable.Range(0, kernel.Length).Select(axis => Enumerable.Range(0, (int)kernel[axis])
+            .Select(tap => (Tap: tap, Shift: tap * dilations[axis] - pads.Begin[axis])).Where(t => t.Shift == 0 || (t.Shift > 0 && t.Shift <= read[axis + 2] - made[axis + 2]))
+            .OrderBy(t => t.Shift != 0).ThenBy(t => Math.Abs(2 * t.Shift - (read[axis + 2] - made[axis + 2]))).ToList());
+        IEnumerable<(int Tap, long Shift)[]> together = [[]];
+        foreach (var axis in all)
+            together = together.SelectMany(before => axis, (before, tap) => ((int, long)[])[.. before, tap]);
+        return together.Select(t => (t.Select(x => x.Tap).ToArray(), Offsets.Of([.. t.Select((x, axis) => x.Shift + offset[axis])]))).Where(t => t.Item2 is not null)
+            .Select(t => (t.Item1, t.Item2!.Value));
     }
 
     // φ(x) in front of a layer, or x·h(x).
@@ -183,12 +184,13 @@ internal partial class ContainmentSearch
     private IEnumerable<Derivation> Mirrored(int n, string value, Mirrors role)
     {
         NodeProto node = _target.Graph.Nodes[n];
+        var plain = new Carries(role.Source, Bare: role.Bare, Offset: role.Offset);
         if (LayerView.Of(_target, value) is { } layer)
         {
-            if (LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, new Carries(role.Source, Bare: role.Bare), mirrored: true) is { } same)
+            if (LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, plain, mirrored: true) is { } same)
                 yield return same;
-            if (UnitWeights(layer, new Carries(role.Source), 1, 1) is { } starts)
-                yield return new Derivation((layer.Input, new Carries(role.Source, Bare: role.Bare))) { Starts = starts, TakesOthers = layer.Layer.Groups == 1 };
+            foreach ((Offsets offset, List<(Use, WeightStart)> starts) in UnitWeights(layer, plain, role.Offset, 1, 1))
+                yield return new Derivation((layer.Input, plain with { Offset = offset })) { Starts = starts, TakesOthers = layer.Layer.Groups == 1 };
         }
 
         if (Name(node) == "BatchNormalization" && BatchNorm(n) is { } norm)
@@ -230,7 +232,7 @@ internal partial class ContainmentSearch
         int[] cuts = Cuts([.. node.Output.Select(part => (int)(_target.Analysis.Shapes.Dims(part)?[axis] ?? 0))], (int)own[axis]);
         int index = node.Output.IndexOf(value);
         return role.Axis == axis && role.Start == cuts[index] && role.Start + role.Size == cuts[index + 1]
-            ? new Derivation((node.Input[0], new Carries(role.Source, Factor: role.Factor))) : null;
+            ? new Derivation((node.Input[0], new Carries(role.Source, Factor: role.Factor, Offset: role.Offset))) : null;
     }
 
     /// <summary>Where an axis of <paramref name="count"/> channels is cut like one that has parts of <paramref name="sizes"/>.</summary>

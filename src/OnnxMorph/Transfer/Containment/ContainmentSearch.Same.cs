@@ -17,6 +17,12 @@ internal partial class ContainmentSearch
         "Sqrt", "Swish", "Tanh", "ThresholdedRelu", "Upsample", "com.microsoft:Gelu", "com.microsoft:QuickGelu",
     ];
 
+    // What a node makes of each number by itself.
+    private static readonly HashSet<string> s_pointwise =
+    [
+        .. s_channelwise.Except(["AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Resize", "Upsample"]),
+    ];
+
     // Their lists of integers are sizes and places, which differ with the widths.
     private static readonly HashSet<string> s_sized = ["Expand", "Reshape", "Resize", "Slice", "Split", "Tile", "Upsample", "ConstantOfShape", "Pad"];
 
@@ -27,7 +33,7 @@ internal partial class ContainmentSearch
         NodeProto node = _target.Graph.Nodes[n];
         if (LayerView.Of(_target, value) is { } layer && LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, role, mirrored: false) is { } same)
             yield return same;
-        if (role.Bare || _source.Graph.Producer(role.Source) is not { } m)
+        if (role.Bare || _source.Graph.Producer(role.Source) is not { } m || (role.Offset != default && !s_pointwise.Contains(Name(node))))
             yield break;
         if (Slope(n, _source.Graph.Nodes[m]) is { } slope)
             yield return new Derivation((node.Input[0], role with { Source = Canonical(_source.Graph.Nodes[m].Input[0]) })) { Starts = slope, TakesOthers = true, Like = node.Input[0] };
@@ -257,12 +263,12 @@ internal partial class ContainmentSearch
         (NodeProto node, NodeProto from) = (layer.Axes.Node, own.Axes.Node);
         bool matrices = layer.Layer.SpatialAxes == 0 && own.Layer.SpatialAxes == 0;
         if ((!matrices && node.OpType != from.OpType) || layer.Layer.SpatialAxes != own.Layer.SpatialAxes || layer.Layer.Transposed != own.Layer.Transposed
-            || (!role.Bare && own.Bias is not null && layer.Bias is null) || (mirrored && layer.Layer.Groups > 1 && !layer.IsDepthwise)
+            || (!role.Bare && own.Bias is not null && layer.Bias is null) || (layer.IsActivated && (mirrored || role.Bare || role.Factor != 1 || role.Offset != default)) || (mirrored && layer.Layer.Groups > 1 && !layer.IsDepthwise)
             || !(layer.Layer.Groups == own.Layer.Groups || (layer.IsDepthwise && own.IsDepthwise) || (own.Layer.Groups > 1 && layer.Layer.Groups > own.Layer.Groups)))
             return null;
         if (layer.TransposesInput != own.TransposesInput || layer.ProductFactor == 0 || layer.BiasFactor == 0 || (node.OpType == from.OpType && !SameAttributes(node, from, s_shaping)))
             return null;
-        IReadOnlyList<int[]>? taps = matrices ? [] : Taps(layer, own);
+        IReadOnlyList<int[]>? taps = matrices ? [] : Taps(layer, own, role.Offset);
         if (taps is null)
             return null;
         AxisPiece? made = role.IsWhole || role.Axis != layer.Layer.OutputAxis || _target.Analysis.Shapes.Dims(node.Output[0]) is not { } dims ? null : new AxisPiece((int)dims[role.Axis], role.Start, role.Size);
@@ -287,31 +293,32 @@ internal partial class ContainmentSearch
         {
             if (!own.IsDepthwise || role.Axis != own.Layer.OutputAxis || _source.Analysis.Shapes.Dims(own.Input)?[role.Axis] != _source.Analysis.Shapes.Dims(role.Source)![role.Axis])
                 return null;
-            read = role with { Source = read.Source, Bare = false, Factor = 1 };
+            read = role with { Source = read.Source, Bare = false, Factor = 1, Offset = default };
         }
 
         return new Derivation((layer.Input, read)) { Filled = filled, Starts = starts, TakesOthers = layer.Layer.Groups == 1 };
     }
 
     // For each tap of the target, the tap of the source that sees the same position; null where some of the source's have none.
-    private static int[][]? Taps(LayerView layer, LayerView own)
+    private static int[][]? Taps(LayerView layer, LayerView own, Offsets offset)
     {
         long[] kernel = layer.Kernel, ownKernel = own.Kernel;
         int spatial = kernel.Length;
         long[] ones = [.. kernel.Select(_ => 1L)];
         long[] dilations = layer.Axes.IntList("dilations") ?? ones, ownDilations = own.Axes.IntList("dilations") ?? ones;
-        if (!(layer.Axes.IntList("strides") ?? ones).SequenceEqual(own.Axes.IntList("strides") ?? ones)
+        long[] strides = layer.Axes.IntList("strides") ?? ones;
+        if (!strides.SequenceEqual(own.Axes.IntList("strides") ?? ones)
             || ConvolutionPads.Of(layer.Axes, layer.Layer, kernel, out _) is not { } pads || ConvolutionPads.Of(own.Axes, own.Layer, ownKernel, out _) is not { } ownPads)
             return null;
         if (pads.Automatic is not null || ownPads.Automatic is not null)
-            return kernel.SequenceEqual(ownKernel) && dilations.SequenceEqual(ownDilations) && pads.Automatic == ownPads.Automatic ? [.. kernel.Select(size => Enumerable.Range(0, (int)size).ToArray())] : null;
+            return offset == default && kernel.SequenceEqual(ownKernel) && dilations.SequenceEqual(ownDilations) && pads.Automatic == ownPads.Automatic ? [.. kernel.Select(size => Enumerable.Range(0, (int)size).ToArray())] : null;
         var taps = new int[spatial][];
         for (int axis = 0; axis < spatial; axis++)
         {
             taps[axis] = [.. Enumerable.Repeat(-1, (int)kernel[axis])];
             for (int tap = 0; tap < ownKernel[axis]; tap++)
             {
-                (long place, long rest) = Math.DivRem(tap * ownDilations[axis] - ownPads.Begin[axis] + pads.Begin[axis], dilations[axis]);
+                (long place, long rest) = Math.DivRem(tap * ownDilations[axis] - ownPads.Begin[axis] + pads.Begin[axis] - offset[axis] * strides[axis], dilations[axis]);
                 if (rest != 0 || place < 0 || place >= kernel[axis])
                     return null;
                 taps[axis][place] = tap;

@@ -198,7 +198,7 @@ internal sealed partial class ContainmentSearch
     {
         if (role is Holds)
             return true;
-        (string from, int factor) = role is Mirrors mirrors ? (mirrors.Source, 2) : (((Carries)role).Source, 1);
+        (string from, int factor, Offsets offset) = role is Mirrors mirrors ? (mirrors.Source, 2, mirrors.Offset) : (((Carries)role).Source, 1, ((Carries)role).Offset);
         if (_target.Analysis.Shapes.Type(value) != _source.Analysis.Shapes.Type(from))
             return false;
         // Some operators tell no sizes.
@@ -211,6 +211,13 @@ internal sealed partial class ContainmentSearch
         for (int axis = 0; axis < to.Length; axis++)
         {
             long size = role is Carries { IsWhole: false } part && part.Axis == axis ? part.Size : axis == channels ? factor * own[axis] : own[axis];
+            if (axis > 1 && offset != default)
+            {
+                if (to[axis] < own[axis] + offset[axis - 2])
+                    return false;
+                continue;
+            }
+
             bool grows = axes is not null && _target.Analysis.Solver.Leaves(axes[axis]).Any();
             if (grows ? to[axis] < size : to[axis] != size)
                 return false;

@@ -22,6 +22,9 @@ internal sealed record LayerView(int Node, NodeAxes Axes, LinearLayer Layer, Use
     /// <summary>What the bias is multiplied by.</summary>
     public double BiasFactor => Axes.Node.OpType == "Gemm" && Bias?.Node == Node ? Axes.Attribute("beta")?.F ?? 1 : 1;
 
+    /// <summary>Whether an activation is part of it.</summary>
+    public bool IsActivated => Axes.Attribute("activation") is not null;
+
     /// <summary>Whether it reads its input the other way round.</summary>
     public bool TransposesInput => Axes.Node.OpType == "Gemm" && Axes.Int("transA", 0) != 0;
 
@@ -54,7 +57,7 @@ internal sealed record LayerView(int Node, NodeAxes Axes, LinearLayer Layer, Use
     {
         NodeProto node = model.Graph.Nodes[n];
         if (model.Analysis.Node(n) is not { Layer: { } layer } axes || !model.Analysis.IsWeight(node.Input[layer.WeightInput]) || axes.Has(layer.WeightInput) is false
-            || node.OpType is not ("Conv" or "ConvTranspose" or "MatMul" or "Gemm") || !ModelGraph.IsStandard(node))
+            || !(ModelGraph.IsStandard(node) ? node.OpType is "Conv" or "ConvTranspose" or "MatMul" or "Gemm" : node.OpType == "FusedConv" && !axes.Has(3)))
             return null;
         Use? bias = layer.BiasInput >= 0 && layer.BiasInput < node.Input.Count && node.Input[layer.BiasInput].Length > 0 ? new Use(n, layer.BiasInput) : null;
         return new LayerView(n, axes, layer, bias, node.Input[layer.WeightInput == 0 ? 1 : 0]);

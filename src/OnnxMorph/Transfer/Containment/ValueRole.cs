@@ -12,7 +12,8 @@ internal abstract record ValueRole;
 /// <param name="Size">How many.</param>
 /// <param name="Bare">Whether it is what the layer that makes it makes without its bias.</param>
 /// <param name="Factor">What multiple of it; positive.</param>
-internal sealed record Carries(string Source, int Axis = -1, int Start = 0, int Size = 0, bool Bare = false, double Factor = 1) : ValueRole
+/// <param name="Offset">At which position of each spatial axis it begins; what lies around it is free.</param>
+internal sealed record Carries(string Source, int Axis = -1, int Start = 0, int Size = 0, bool Bare = false, double Factor = 1, Offsets Offset = default) : ValueRole
 {
     /// <summary>Whether the whole value is asked for.</summary>
     public bool IsWhole => Axis < 0;
@@ -25,7 +26,19 @@ internal sealed record Holds(double Number) : ValueRole;
 /// <summary>A value of the source and behind it its negative, which an activation with φ(x) − φ(−x) = κ·x gives back.</summary>
 /// <param name="Source">The value of the source.</param>
 /// <param name="Bare">Whether it is what the layer that makes it makes without its bias.</param>
-internal sealed record Mirrors(string Source, bool Bare = false) : ValueRole;
+/// <param name="Offset">At which position of each spatial axis it begins.</param>
+internal sealed record Mirrors(string Source, bool Bare = false, Offsets Offset = default) : ValueRole;
+
+/// <summary>A position on each of at most three spatial axes.</summary>
+internal readonly record struct Offsets(long First, long Second, long Third)
+{
+    /// <summary>Those of the axes in their order; null where there are more than three and not all are 0.</summary>
+    public static Offsets? Of(IReadOnlyList<long> positions) =>
+        positions.Skip(3).Any(p => p != 0) ? null : new Offsets(positions.ElementAtOrDefault(0), positions.ElementAtOrDefault(1), positions.ElementAtOrDefault(2));
+
+    /// <summary>The position on an axis.</summary>
+    public long this[int axis] => axis switch { 0 => First, 1 => Second, 2 => Third, _ => 0 };
+}
 
 /// <summary>What a weight starts with that comes from no weight of the source.</summary>
 internal abstract record WeightStart;

@@ -51,7 +51,7 @@ internal sealed class ChannelChoice
         {
             (Space first, int to) = (family[0].Target, family[0].Target.Size);
             (int start, int from) = spaces.Part(first);
-            int[] choice = spaces.IsMirrored(first) ? [.. Uniform(2 * from, to).Select(i => i % from)]
+            int[] choice = spaces.IsMirrored(first) ? Halves(from, to)
                 : from == to ? [.. Enumerable.Range(0, to)] : Choose(rule, from, to, [.. family.Select(f => f.Source).Distinct()]);
             int size = family[0].Source.Size;
             AxisMap map = spaces.IsMirrored(first) ? Mirrored(size, start, choice, from) : AxisMap.Pick(size, 0, [.. choice.Select(c => c + start)]);
@@ -60,8 +60,13 @@ internal sealed class ChannelChoice
         }
 
         foreach ((Space space, AxisExpression axis) in spaces.Wholes)
-            _choices[space] = AxisMap.Pick((int)axis.Size, 0, Uniform((int)axis.Size, space.Size));
+        {
+            int from = (int)axis.Size;
+            _choices[space] = spaces.IsMirrored(space) ? Mirrored(from, 0, Halves(from, space.Size), from) : AxisMap.Pick(from, 0, Uniform(from, space.Size));
+        }
     }
+
+    private static int[] Halves(int from, int to) => [.. Uniform(2 * from, to).Select(i => i % from)];
 
     /// <summary>For each channel of a target's space the source's channels, of its axis where the space stands for a whole one; null where the space stands for none.</summary>
     public AxisMap? this[Space target] => _choices.GetValueOrDefault(target);

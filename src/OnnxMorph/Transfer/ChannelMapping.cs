@@ -145,10 +145,11 @@ internal sealed class ChannelMapping : WeightMapping
     // φ(x) − φ(−x) = κ·x, shared out over the copies on both sides.
     private static AxisMap Undone(AxisMap mirrored, double factor)
     {
-        var counts = new Dictionary<Tap, int>();
-        for (int i = 0; i < mirrored.Size; i++)
-            counts[mirrored[i][0]] = counts.GetValueOrDefault(mirrored[i][0]) + 1;
-        return AxisMap.FromTaps(mirrored.SourceSize, 0, [.. Enumerable.Range(0, mirrored.Size).Select(i => (Tap[])[new Tap(mirrored[i][0].Source, mirrored[i][0].Weight / counts[mirrored[i][0]] / factor)])]);
+        Tap[][] rows = [.. Enumerable.Range(0, mirrored.Size).Select(i => mirrored[i] is [var tap] && tap.Source < mirrored.SourceSize ? (Tap[])[tap] : [])];
+        Dictionary<Tap, int> counts = rows.SelectMany(row => row).CountBy(tap => tap).ToDictionary();
+        if (counts.Count != 2 * mirrored.SourceSize)
+            throw new TransferRefusedException("an activation is undone only where it is applied to all channels and to their negatives");
+        return AxisMap.FromTaps(mirrored.SourceSize, 0, [.. rows.Select(row => (Tap[])[.. row.Select(tap => tap with { Weight = tap.Weight / counts[tap] / factor })])]);
     }
 
     /// <inheritdoc/>

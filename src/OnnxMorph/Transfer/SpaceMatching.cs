@@ -30,6 +30,7 @@ internal sealed class SpaceMatching
         foreach ((Space space, var candidates) in named)
         {
             _wholes.Remove(space);
+            _mirrored.Remove(space);
             var best = candidates.OrderByDescending(c => c.Value).ThenBy(c => c.Key.Count).ThenBy(c => c.Key.Space.Id).First().Key;
             _spaces[space] = best.Space;
             if (best.Count != best.Space.Size)
@@ -49,8 +50,9 @@ internal sealed class SpaceMatching
                     candidates[(s.Space, start, count, mirrored)] = candidates.GetValueOrDefault((s.Space, start, count, mirrored)) + 1;
                     break;
                 case (ProductAxis t, ProductAxis s) when t.Parts.Length == s.Parts.Length && count == from.Size:
-                    foreach ((AxisExpression part, AxisExpression ownPart) in t.Parts.Zip(s.Parts))
-                        Name(other.Resolve(part), own.Resolve(ownPart), 0, (int)ownPart.Size, mirrored);
+                    // Negatives lie in the same group.
+                    foreach ((int i, (AxisExpression part, AxisExpression ownPart)) in t.Parts.Zip(s.Parts).Index())
+                        Name(other.Resolve(part), own.Resolve(ownPart), 0, (int)ownPart.Size, mirrored && i == t.Parts.Length - 1);
                     break;
                 case (ConcatAxis t, ConcatAxis s) when t.Parts.Length == s.Parts.Length && count == from.Size:
                     foreach ((AxisExpression part, AxisExpression ownPart) in t.Parts.Zip(s.Parts))
@@ -62,8 +64,9 @@ internal sealed class SpaceMatching
                     _repeats[made.Space] = mirrored;
                     break;
                 // What the source puts together, or callers give it, the target makes as one.
-                case (SpaceAxis t, not SpaceAxis) when count == from.Size && t.Space.Size >= count && !mirrored:
-                    _wholes.TryAdd(t.Space, from);
+                case (SpaceAxis t, not SpaceAxis) when count == from.Size && t.Space.Size >= (mirrored ? 2 : 1) * count:
+                    if (_wholes.TryAdd(t.Space, from) && mirrored)
+                        _mirrored.Add(t.Space);
                     break;
                 // What is cut further on is cut in proportion.
                 case (ConcatAxis t, SpaceAxis):

@@ -98,27 +98,38 @@ internal partial class ContainmentSearch
     // A layer that gives on what it reads, by itself or together with an activation that a mirrored layer in front of it feeds.
     private IEnumerable<Derivation> Unit(LayerView layer, Carries role)
     {
-        Use? own = layer.Bias is { } bias && IsVector(_target.Graph.Nodes[bias.Node].Input[bias.Input]) ? OwnBias(role.Source, role.Bare) : null;
-        foreach ((Offsets offset, List<(Use, WeightStart)> starts) in UnitWeights(layer, role, role.Offset, 0, 1))
+        Use? own = layer.Bias is { } bias && OwnBias(role.Source, role.Bare) is { } other && (IsVector(_target.Graph.Nodes[bias.Node].Input[bias.Input]) || IsSameNumber(bias, other, BiasFactor())) ? other : null;
+        List<(Use, WeightStart)>? zero = ZeroBias(layer);
+        foreach ((Offsets offset, (Use, WeightStart) weight) in UnitWeights(layer, role, 0, 1))
         {
-            var way = new Derivation((layer.Input, role with { Offset = offset })) { Starts = starts, TakesOthers = layer.Layer.Groups == 1 };
-            yield return way;
+            Carries read = role with { Offset = offset };
+            var way = new Derivation { Starts = [weight], TakesOthers = layer.Layer.Groups == 1 };
+            if (zero is not null)
+                yield return way with { Needs = [(layer.Input, read)], Starts = [weight, .. zero] };
             if (own is { } given)
-                yield return WithBias(way with { Needs = [(layer.Input, role with { Bare = true, Offset = offset })] }, given);
+                yield return way with { Needs = [(layer.Input, read with { Bare = true })], Filled = [Plain(layer.Bias!.Value, given, BiasFactor())] };
         }
 
         if (!role.IsWhole || role.Factor != 1 || MirroredActivation(layer.Input) is not { } mirror)
             yield break;
-        foreach ((Offsets offset, List<(Use, WeightStart)> undone) in UnitWeights(layer, role, role.Offset, -1, mirror.Factor))
+        foreach ((Offsets offset, (Use, WeightStart) weight) in UnitWeights(layer, role, -1, mirror.Factor))
         {
-            var both = new Derivation((mirror.Input, new Mirrors(role.Source, role.Bare, offset))) { Starts = undone };
-            yield return both;
-            if (own is { } ownBias)
-                yield return WithBias(both with { Needs = [(mirror.Input, new Mirrors(role.Source, true, offset))] }, ownBias);
+            var both = new Mirrors(role.Source, role.Bare, offset);
+            if (zero is not null)
+                yield return new Derivation((mirror.Input, both)) { Starts = [weight, .. zero] };
+            if (own is { } given)
+                yield return new Derivation((mirror.Input, both with { Bare = true })) { Starts = [weight], Filled = [Plain(layer.Bias!.Value, given, BiasFactor())] };
         }
 
-        Derivation WithBias(Derivation way, Use from) => way with { Starts = [.. way.Starts.Where(s => s.Use != layer.Bias)], Filled = [Plain(layer.Bias!.Value, from, role.Factor * LayerView.Of(_source, role.Source)!.BiasFactor / layer.BiasFactor)] };
+        double BiasFactor() => role.Factor * LayerView.Of(_source, role.Source)!.BiasFactor / layer.BiasFactor;
     }
+
+    // What takes a layer's bias away; null where nothing does.
+    private List<(Use, WeightStart)>? ZeroBias(LayerView layer) => layer.Bias is { } bias ? Set(bias, 0) : [];
+
+    // Single numbers stay as they are.
+    private bool IsSameNumber(Use use, Use own, double factor) => Number(_target.Graph.Nodes[use.Node].Input[use.Input]) is { } number
+        && _source.Graph.ConstantOf(_source.Graph.Nodes[own.Node].Input[own.Input]) is { Count: 1 } constant && ConstantValues.Of(_source.Graph, constant)[0] * factor == number;
 
     private static Filled Plain(Use to, Use from, double factor) => new(to, from, null, null, null, factor);
 
@@ -129,19 +140,16 @@ internal partial class ContainmentSearch
 
     // The kernels that give on what is read, and where on the spatial axes the value then begins in it: first where it begins in the result, then
     // from the middle on.
-    private IEnumerable<(Offsets Offset, List<(Use, WeightStart)> Starts)> UnitWeights(LayerView layer, Carries role, Offsets offset, int mirror, double factor)
+    private IEnumerable<(Offsets Offset, (Use, WeightStart) Weight)> UnitWeights(LayerView layer, Carries role, int mirror, double factor)
     {
         NodeProto node = layer.Axes.Node;
         int channels = layer.Layer.OutputAxis;
         if (layer.Layer.Transposed || layer.TransposesInput || layer.IsActivated || layer.ProductFactor == 0 || _target.Graph.ConstantOf(node.Input[layer.Layer.WeightInput]) is null
             || _source.Analysis.Shapes.Dims(role.Source) is not { } dims || (!role.IsWhole && role.Axis != channels))
             yield break;
-        List<(Use, WeightStart)>? zero = layer.Bias is { } bias ? Set(bias, 0) : [];
-        if (zero is null)
-            yield break;
         (int first, int count) = role.IsWhole ? (0, (int)dims[channels]) : (role.Start, role.Size);
-        foreach ((int[] taps, Offsets before) in UnitTaps(layer, offset))
-            yield return (before, [(new Use(layer.Node, layer.Layer.WeightInput), new UnitStart(role.Source, channels, first, count, layer.Input, layer.Node, taps, mirror, factor, 1 / layer.ProductFactor)), .. zero]);
+        foreach ((int[] taps, Offsets before) in UnitTaps(layer, role.Offset))
+            yield return (before, (new Use(layer.Node, layer.Layer.WeightInput), new UnitStart(role.Source, channels, first, count, layer.Input, layer.Node, taps, mirror, factor, 1 / layer.ProductFactor)));
     }
 
     private IEnumerable<(int[] Taps, Offsets Before)> UnitTaps(LayerView layer, Offsets offset)
@@ -189,8 +197,14 @@ internal partial class ContainmentSearch
         {
             if (LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, plain, mirrored: true) is { } same)
                 yield return same;
-            foreach ((Offsets offset, List<(Use, WeightStart)> starts) in UnitWeights(layer, plain, role.Offset, 1, 1))
-                yield return new Derivation((layer.Input, plain with { Offset = offset })) { Starts = starts, TakesOthers = layer.Layer.Groups == 1 };
+            if (ZeroBias(layer) is { } zero)
+            {
+                foreach ((Offsets offset, (Use, WeightStart) weight) in UnitWeights(layer, plain, 1, 1))
+                    yield return new Derivation((layer.Input, plain with { Offset = offset })) { Starts = [weight, .. zero], TakesOthers = layer.Layer.Groups == 1 };
+                if (MirroredActivation(layer.Input) is { } mirror)
+                    foreach ((Offsets offset, (Use, WeightStart) weight) in UnitWeights(layer, plain, -1, mirror.Factor))
+                        yield return new Derivation((mirror.Input, role with { Offset = offset })) { Starts = [weight, .. zero] };
+            }
         }
 
         if (Name(node) == "BatchNormalization" && BatchNorm(n) is { } norm)

@@ -263,7 +263,7 @@ internal partial class ContainmentSearch
         (NodeProto node, NodeProto from) = (layer.Axes.Node, own.Axes.Node);
         bool matrices = layer.Layer.SpatialAxes == 0 && own.Layer.SpatialAxes == 0;
         if ((!matrices && node.OpType != from.OpType) || layer.Layer.SpatialAxes != own.Layer.SpatialAxes || layer.Layer.Transposed != own.Layer.Transposed
-            || (!role.Bare && own.Bias is not null && layer.Bias is null) || (layer.IsActivated && (mirrored || role.Bare || role.Factor != 1 || role.Offset != default)) || (mirrored && layer.Layer.Groups > 1 && !layer.IsDepthwise)
+            || (!role.Bare && own.Bias is not null && layer.Bias is null) || (layer.IsActivated && (mirrored || role.Bare || role.Factor != 1 || role.Offset != default))
             || !(layer.Layer.Groups == own.Layer.Groups || (layer.IsDepthwise && own.IsDepthwise) || (own.Layer.Groups > 1 && layer.Layer.Groups > own.Layer.Groups)))
             return null;
         if (layer.TransposesInput != own.TransposesInput || layer.ProductFactor == 0 || layer.BiasFactor == 0 || (node.OpType == from.OpType && !SameAttributes(node, from, s_shaping)))

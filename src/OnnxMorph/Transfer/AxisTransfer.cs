@@ -106,6 +106,9 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
     public AxisMap Made(AxisExpression to, AxisExpression from, AxisPiece piece)
     {
         (to, from) = (target.Analysis.Solver.Resolve(to), source.Analysis.Solver.Resolve(from));
+        // One number for all channels.
+        if (from.Size == 1)
+            return AxisMap.Pick(1, 0, new int[to.Size]);
         // Which indices of one space another stands for is known.
         return to is SpaceAxis t && from is SpaceAxis s && spaces.Stands(t.Space, s.Space) ? Primal(to, from) : Part(to, from, piece);
     }

@@ -46,7 +46,7 @@ internal sealed class ChannelMapping : WeightMapping
         bool zeros = axes.Any(AddsZeros);
         FreshWeights? fresh = zeros || maps.Any(m => m.FreshSize > 0) ? FreshWeights.Of(_target.Analysis, use, axes, zeros) : null;
         if (zeros)
-            maps = [.. maps.Select((map, i) => _target.Analysis.Solver.Resolve(axes[i]) is SpaceAxis { Dual: false } axis && fresh!.IsLive(axis.Space) ? SpaceMaps.Live(map) : map)];
+            maps = [.. maps.Select((map, i) => Live(_target.Analysis.Solver.Resolve(axes[i]), map, fresh!))];
         var stages = maps.Select(map => map.Staged()).ToList();
         return Data(from, match).Map([.. stages.Select(s => s.Sums)], Fill.Zero)
             .Map([.. stages.Select(s => s.Copies)], maps.All(m => m.FreshSize == 0) ? Fill.Zero : fresh!.Fill(to, axis => axis.Size, _seed))
@@ -75,6 +75,19 @@ internal sealed class ChannelMapping : WeightMapping
     // Whether some channels of the target along an axis are zero, and what is multiplied with them may be anything.
     private bool AddsZeros(AxisExpression axis) => _target.Analysis.Solver.Leaves(axis).Any(leaf =>
         !leaf.Dual && _contained?[leaf.Space] is { } map && Enumerable.Range(0, map.Size).Any(c => map[c].Length == 0));
+
+    // What meets zeros may be anything, and has to be something where it divides.
+    private AxisMap Live(AxisExpression axis, AxisMap map, FreshWeights fresh)
+    {
+        if (axis is SpaceAxis { Dual: false } space)
+            return fresh.IsLive(space.Space) ? SpaceMaps.Live(map) : map;
+        if (axis is not ConcatAxis concat)
+            return map;
+        AxisMap live = SpaceMaps.Live(map);
+        bool[] chosen = [.. concat.Parts.Select(_target.Analysis.Solver.Resolve).SelectMany(part =>
+            Enumerable.Repeat(part is SpaceAxis { Dual: false } own && fresh.IsLive(own.Space), (int)part.Size))];
+        return AxisMap.FromTaps(map.SourceSize, live.FreshSize, [.. chosen.Select((all, i) => (all ? live : map)[i].ToArray())]);
+    }
 
     // Axes of a layer's weight of which it is known how they lie in the target's.
     private AxisMap? Fitted(UseMatch match, int axis, int spatial, AxisExpression to, AxisExpression from, ulong seed) => match.Fit is not { } fit ? null

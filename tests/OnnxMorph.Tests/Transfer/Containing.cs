@@ -29,12 +29,14 @@ internal static class Containing
         drawn.MetadataProps.Clear();
         var random = new Random(seed);
         HashSet<string> slopes = [.. drawn.Graph.Node.Where(n => n.OpType == "PRelu").Select(n => n.Input[1])];
+        // Numbers that are sizes.
+        HashSet<string> sizes = [.. drawn.Graph.Node.Where(n => n.OpType is "Resize" or "Upsample").SelectMany(n => n.Input)];
         HashSet<string> variances = [.. drawn.Graph.Node.Where(n => n.OpType == "BatchNormalization").Select(n => n.Input[4])];
         foreach (TensorProto tensor in drawn.Graph.Initializer)
         {
             var type = (ElementType)tensor.DataType;
             long count = tensor.Dims.Aggregate(1L, (product, size) => product * size);
-            if (type is not (ElementType.Float32 or ElementType.Float64) || (count == 1 && !slopes.Contains(tensor.Name)))
+            if (type is not (ElementType.Float32 or ElementType.Float64) || (count == 1 && !slopes.Contains(tensor.Name)) || sizes.Contains(tensor.Name))
                 continue;
             tensor.RawData = Net.Tensor(tensor.Name, type, [.. tensor.Dims], () => variances.Contains(tensor.Name) ? 0.5 + random.NextDouble() : random.NextDouble() - 0.5).RawData;
             tensor.FloatData.Clear();

@@ -29,7 +29,7 @@ internal partial class ContainmentSearch
             case "BatchNormalization" when BatchNorm(n) is { } starts:
                 yield return Passing(node.Input[0], role) with { Starts = starts };
                 // The norm's bias is the layer's.
-                if (OwnBias(role.Source, role.Bare) is { } own && IsVector(node.Input[2]) && LayerView.Of(_source, role.Source) is { } from)
+                if (!role.Padded && OwnBias(role.Source, role.Bare) is { } own && IsVector(node.Input[2]) && LayerView.Of(_source, role.Source) is { } from)
                     yield return Passing(node.Input[0], role with { Bare = true }) with { Starts = [.. starts.Where(s => s.Item1.Input != 2)], Filled = [Plain(new Use(n, 2), own, role.Factor * from.BiasFactor)] };
                 break;
             case "PRelu" when Set(new Use(n, 1), 1) is { } slope:
@@ -98,11 +98,11 @@ internal partial class ContainmentSearch
     // A layer that gives on what it reads, by itself or together with an activation that a mirrored layer in front of it feeds.
     private IEnumerable<Derivation> Unit(LayerView layer, Carries role)
     {
-        Use? own = layer.Bias is { } bias && OwnBias(role.Source, role.Bare) is { } other && (IsVector(_target.Graph.Nodes[bias.Node].Input[bias.Input]) || IsSameNumber(bias, other, BiasFactor())) ? other : null;
+        Use? own = !role.Padded && layer.Bias is { } bias && OwnBias(role.Source, role.Bare) is { } other && (IsVector(_target.Graph.Nodes[bias.Node].Input[bias.Input]) || IsSameNumber(bias, other, BiasFactor())) ? other : null;
         List<(Use, WeightStart)>? zero = ZeroBias(layer);
         foreach ((Offsets offset, (Use, WeightStart) weight) in UnitWeights(layer, role, 0, 1))
         {
-            Carries read = role with { Offset = offset };
+            Carries read = role with { Offset = offset, Padded = role.Padded && IsLarger(layer.Input, role.Source) };
             var way = new Derivation { Starts = [weight], TakesOthers = layer.Layer.Groups == 1 };
             if (zero is not null)
                 yield return way with { Needs = [(layer.Input, read)], Starts = [weight, .. zero] };
@@ -114,7 +114,7 @@ internal partial class ContainmentSearch
             yield break;
         foreach ((Offsets offset, (Use, WeightStart) weight) in UnitWeights(layer, role, -1, mirror.Factor))
         {
-            var both = new Mirrors(role.Source, role.Bare, offset);
+            var both = new Mirrors(role.Source, role.Bare, offset, role.Padded && IsLarger(mirror.Input, role.Source));
             if (zero is not null)
                 yield return new Derivation((mirror.Input, both)) { Starts = [weight, .. zero] };
             if (own is { } given)
@@ -161,9 +161,10 @@ internal partial class ContainmentSearch
             || _target.Analysis.Shapes.Dims(layer.Input) is not { } read || _target.Analysis.Shapes.Dims(layer.Axes.Node.Output[0]) is not { } made)
             return [];
         long[] dilations = layer.Axes.IntList("dilations") ?? ones;
-        // Only what reads more than it makes can begin elsewhere.
+        // Only what reads more than it makes can begin elsewhere, or what makes more than it reads.
         var all = Enumerable.Range(0, kernel.Length).Select(axis => Enumerable.Range(0, (int)kernel[axis])
-            .Select(tap => (Tap: tap, Shift: tap * dilations[axis] - pads.Begin[axis])).Where(t => t.Shift == 0 || (t.Shift > 0 && t.Shift <= read[axis + 2] - made[axis + 2]))
+            .Select(tap => (Tap: tap, Shift: tap * dilations[axis] - pads.Begin[axis])).Where(t => t.Shift == 0 || (t.Shift > 0 && t.Shift <= read[axis + 2] - made[axis + 2])
+                || (t.Shift < 0 && t.Shift >= read[axis + 2] - made[axis + 2] && t.Shift + offset[axis] >= 0))
             .OrderBy(t => t.Shift != 0).ThenBy(t => Math.Abs(2 * t.Shift - (read[axis + 2] - made[axis + 2]))).ToList());
         IEnumerable<(int Tap, long Shift)[]> together = [[]];
         foreach (var axis in all)
@@ -192,7 +193,7 @@ internal partial class ContainmentSearch
     private IEnumerable<Derivation> Mirrored(int n, string value, Mirrors role)
     {
         NodeProto node = _target.Graph.Nodes[n];
-        var plain = new Carries(role.Source, Bare: role.Bare, Offset: role.Offset);
+        var plain = new Carries(role.Source, Bare: role.Bare, Offset: role.Offset, Padded: role.Padded);
         if (LayerView.Of(_target, value) is { } layer)
         {
             if (LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, plain, mirrored: true) is { } same)
@@ -200,10 +201,10 @@ internal partial class ContainmentSearch
             if (ZeroBias(layer) is { } zero)
             {
                 foreach ((Offsets offset, (Use, WeightStart) weight) in UnitWeights(layer, plain, 1, 1))
-                    yield return new Derivation((layer.Input, plain with { Offset = offset })) { Starts = [weight, .. zero], TakesOthers = layer.Layer.Groups == 1 };
+                    yield return new Derivation((layer.Input, plain with { Offset = offset, Padded = role.Padded && IsLarger(layer.Input, role.Source) })) { Starts = [weight, .. zero], TakesOthers = layer.Layer.Groups == 1 };
                 if (MirroredActivation(layer.Input) is { } mirror)
                     foreach ((Offsets offset, (Use, WeightStart) weight) in UnitWeights(layer, plain, -1, mirror.Factor))
-                        yield return new Derivation((mirror.Input, role with { Offset = offset })) { Starts = [weight, .. zero] };
+                        yield return new Derivation((mirror.Input, role with { Offset = offset, Padded = role.Padded && IsLarger(mirror.Input, role.Source) })) { Starts = [weight, .. zero] };
             }
         }
 
@@ -246,7 +247,7 @@ internal partial class ContainmentSearch
         int[] cuts = Cuts([.. node.Output.Select(part => (int)(_target.Analysis.Shapes.Dims(part)?[axis] ?? 0))], (int)own[axis]);
         int index = node.Output.IndexOf(value);
         return role.Axis == axis && role.Start == cuts[index] && role.Start + role.Size == cuts[index + 1]
-            ? new Derivation((node.Input[0], new Carries(role.Source, Factor: role.Factor, Offset: role.Offset))) : null;
+            ? new Derivation((node.Input[0], new Carries(role.Source, Factor: role.Factor, Offset: role.Offset, Padded: role.Padded))) : null;
     }
 
     /// <summary>Where an axis of <paramref name="count"/> channels is cut like one that has parts of <paramref name="sizes"/>.</summary>

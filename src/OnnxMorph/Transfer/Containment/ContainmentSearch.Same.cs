@@ -23,6 +23,13 @@ internal partial class ContainmentSearch
         .. s_channelwise.Except(["AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Resize", "Upsample"]),
     ];
 
+    // What they make of zero is zero.
+    private static readonly HashSet<string> s_zeroKeeping =
+    [
+        "Abs", "Celu", "Dropout", "Elu", "Erf", "Gelu", "HardSwish", "Identity", "LeakyRelu", "Mish", "Neg", "PRelu", "Relu", "Selu", "Softsign", "Sqrt", "Swish", "Tanh",
+        "com.microsoft:Gelu", "com.microsoft:QuickGelu",
+    ];
+
     // Their lists of integers are sizes and places, which differ with the widths.
     private static readonly HashSet<string> s_sized = ["Expand", "Reshape", "Resize", "Slice", "Split", "Tile", "Upsample", "ConstantOfShape", "Pad"];
 
@@ -33,7 +40,7 @@ internal partial class ContainmentSearch
         NodeProto node = _target.Graph.Nodes[n];
         if (LayerView.Of(_target, value) is { } layer && LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, role, mirrored: false) is { } same)
             yield return same;
-        if (role.Bare || _source.Graph.Producer(role.Source) is not { } m || (role.Offset != default && !s_pointwise.Contains(Name(node))))
+        if (role.Bare || _source.Graph.Producer(role.Source) is not { } m || (role.Offset != default && !s_pointwise.Contains(Name(node))) || (role.Padded && !s_zeroKeeping.Contains(Name(node))))
             yield break;
         if (Slope(n, _source.Graph.Nodes[m]) is { } slope)
             yield return new Derivation((node.Input[0], role with { Source = Canonical(_source.Graph.Nodes[m].Input[0]) })) { Starts = slope, TakesOthers = true, Like = node.Input[0] };
@@ -266,10 +273,9 @@ internal partial class ContainmentSearch
             || (!role.Bare && own.Bias is not null && layer.Bias is null) || (layer.IsActivated && (mirrored || role.Bare || role.Factor != 1 || role.Offset != default))
             || !(layer.Layer.Groups == own.Layer.Groups || (layer.IsDepthwise && own.IsDepthwise) || (own.Layer.Groups > 1 && layer.Layer.Groups > own.Layer.Groups)))
             return null;
-        if (layer.TransposesInput != own.TransposesInput || layer.ProductFactor == 0 || layer.BiasFactor == 0 || (node.OpType == from.OpType && !SameAttributes(node, from, s_shaping)))
+        if (layer.TransposesInput != own.TransposesInput || layer.ProductFactor == 0 || layer.BiasFactor == 0 || role.Padded || (node.OpType == from.OpType && !SameAttributes(node, from, s_shaping)))
             return null;
-        IReadOnlyList<int[]>? taps = matrices ? [] : Taps(layer, own, role.Offset);
-        if (taps is null)
+        if ((matrices ? ([], default) : Taps(layer, own, role.Offset)) is not ({ } taps, var offset))
             return null;
         AxisPiece? made = role.IsWhole || role.Axis != layer.Layer.OutputAxis || _target.Analysis.Shapes.Dims(node.Output[0]) is not { } dims ? null : new AxisPiece((int)dims[role.Axis], role.Start, role.Size);
         var filled = new List<Filled>
@@ -288,19 +294,24 @@ internal partial class ContainmentSearch
         }
 
         // A group reads its own channels alone: some of the results are made of some of what is read.
-        var read = new Carries(Canonical(own.Input));
+        var read = new Carries(Canonical(own.Input), Offset: offset, Padded: !matrices && IsLarger(layer.Input, own.Input));
         if (!role.IsWhole && own.Layer.Groups > 1)
         {
             if (!own.IsDepthwise || role.Axis != own.Layer.OutputAxis || _source.Analysis.Shapes.Dims(own.Input)?[role.Axis] != _source.Analysis.Shapes.Dims(role.Source)![role.Axis])
                 return null;
-            read = role with { Source = read.Source, Bare = false, Factor = 1, Offset = default };
+            read = role with { Source = read.Source, Bare = false, Factor = 1, Offset = read.Offset, Padded = read.Padded };
         }
 
         return new Derivation((layer.Input, read)) { Filled = filled, Starts = starts, TakesOthers = layer.Layer.Groups == 1 };
     }
 
-    // For each tap of the target, the tap of the source that sees the same position; null where some of the source's have none.
-    private static int[][]? Taps(LayerView layer, LayerView own, Offsets offset)
+    // Whether a value of the target is larger along a spatial axis.
+    private bool IsLarger(string value, string own) => _target.Analysis.Shapes.Dims(value) is { } dims && _source.Analysis.Shapes.Dims(own) is { } ownDims
+        && dims.Skip(2).Zip(ownDims.Skip(2)).Any(size => size.First > size.Second);
+
+    // For each tap of the target, the tap of the source that sees the same position, and where what is read begins in a larger value; null where
+    // some of the source's taps have none.
+    private (int[][] Taps, Offsets Read)? Taps(LayerView layer, LayerView own, Offsets offset)
     {
         long[] kernel = layer.Kernel, ownKernel = own.Kernel;
         int spatial = kernel.Length;
@@ -310,21 +321,29 @@ internal partial class ContainmentSearch
         if (!strides.SequenceEqual(own.Axes.IntList("strides") ?? ones)
             || ConvolutionPads.Of(layer.Axes, layer.Layer, kernel, out _) is not { } pads || ConvolutionPads.Of(own.Axes, own.Layer, ownKernel, out _) is not { } ownPads)
             return null;
+        bool larger = IsLarger(layer.Input, own.Input);
         if (pads.Automatic is not null || ownPads.Automatic is not null)
-            return offset == default && kernel.SequenceEqual(ownKernel) && dilations.SequenceEqual(ownDilations) && pads.Automatic == ownPads.Automatic ? [.. kernel.Select(size => Enumerable.Range(0, (int)size).ToArray())] : null;
+            return offset == default && !larger && kernel.SequenceEqual(ownKernel) && dilations.SequenceEqual(ownDilations) && pads.Automatic == ownPads.Automatic
+                ? ([.. kernel.Select(size => Enumerable.Range(0, (int)size).ToArray())], default) : null;
+        if (larger && layer.Layer.Transposed)
+            return null;
         var taps = new int[spatial][];
+        var begins = new long[spatial];
         for (int axis = 0; axis < spatial; axis++)
         {
+            // What is padded already is padded no more.
+            long shift = pads.Begin[axis] - ownPads.Begin[axis] - offset[axis] * strides[axis];
+            begins[axis] = larger ? Math.Max(0, -shift) : 0;
             taps[axis] = [.. Enumerable.Repeat(-1, (int)kernel[axis])];
             for (int tap = 0; tap < ownKernel[axis]; tap++)
             {
-                (long place, long rest) = Math.DivRem(tap * ownDilations[axis] - ownPads.Begin[axis] + pads.Begin[axis] - offset[axis] * strides[axis], dilations[axis]);
+                (long place, long rest) = Math.DivRem(tap * ownDilations[axis] + shift + begins[axis], dilations[axis]);
                 if (rest != 0 || place < 0 || place >= kernel[axis])
                     return null;
                 taps[axis][place] = tap;
             }
         }
 
-        return taps;
+        return Offsets.Of(begins) is { } read ? (taps, read) : null;
     }
 }

@@ -198,7 +198,7 @@ internal sealed partial class ContainmentSearch
     {
         if (role is Holds)
             return true;
-        (string from, int factor, Offsets offset) = role is Mirrors mirrors ? (mirrors.Source, 2, mirrors.Offset) : (((Carries)role).Source, 1, ((Carries)role).Offset);
+        (string from, int factor, Offsets offset, bool padded) = role is Mirrors mirrors ? (mirrors.Source, 2, mirrors.Offset, mirrors.Padded) : (((Carries)role).Source, 1, ((Carries)role).Offset, ((Carries)role).Padded);
         if (_target.Analysis.Shapes.Type(value) != _source.Analysis.Shapes.Type(from))
             return false;
         // Some operators tell no sizes.
@@ -211,7 +211,7 @@ internal sealed partial class ContainmentSearch
         for (int axis = 0; axis < to.Length; axis++)
         {
             long size = role is Carries { IsWhole: false } part && part.Axis == axis ? part.Size : axis == channels ? factor * own[axis] : own[axis];
-            if (axis > 1 && offset != default)
+            if (axis > 1 && (offset != default || padded))
             {
                 if (to[axis] < own[axis] + offset[axis - 2])
                     return false;

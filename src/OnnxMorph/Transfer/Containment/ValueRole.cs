@@ -12,8 +12,10 @@ internal abstract record ValueRole;
 /// <param name="Size">How many.</param>
 /// <param name="Bare">Whether it is what the layer that makes it makes without its bias.</param>
 /// <param name="Factor">What multiple of it; positive.</param>
-/// <param name="Offset">At which position of each spatial axis it begins; what lies around it is free.</param>
-internal sealed record Carries(string Source, int Axis = -1, int Start = 0, int Size = 0, bool Bare = false, double Factor = 1, Offsets Offset = default) : ValueRole
+/// <param name="Offset">At which position of each spatial axis it begins.</param>
+/// <param name="Padded">Whether zeros lie around it; otherwise anything may.</param>
+internal sealed record Carries(
+    string Source, int Axis = -1, int Start = 0, int Size = 0, bool Bare = false, double Factor = 1, Offsets Offset = default, bool Padded = false) : ValueRole
 {
     /// <summary>Whether the whole value is asked for.</summary>
     public bool IsWhole => Axis < 0;
@@ -27,7 +29,8 @@ internal sealed record Holds(double Number) : ValueRole;
 /// <param name="Source">The value of the source.</param>
 /// <param name="Bare">Whether it is what the layer that makes it makes without its bias.</param>
 /// <param name="Offset">At which position of each spatial axis it begins.</param>
-internal sealed record Mirrors(string Source, bool Bare = false, Offsets Offset = default) : ValueRole;
+/// <param name="Padded">Whether zeros lie around it; otherwise anything may.</param>
+internal sealed record Mirrors(string Source, bool Bare = false, Offsets Offset = default, bool Padded = false) : ValueRole;
 
 /// <summary>A position on each of at most three spatial axes.</summary>
 internal readonly record struct Offsets(long First, long Second, long Third)

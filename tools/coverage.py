@@ -9,7 +9,8 @@
 A row is one model and one family of morphs (morph_families.py): the command runs, verify_children compares the child as the
 command itself would, both reports become a line of JSON in the rows file, and the child is deleted. Rows that are there are not made again: a row belongs to the model's bytes, the family's
 arguments and the build, whose name is a hash of the command's assemblies. So a sweep can be interrupted and continued, spread
-over nights, and repeated for a new build where --reuse says which rows of older builds will do.
+over nights, and repeated for a new build where --reuse says which rows of older builds will do. Cells of the page at --output count
+as rows of an older build, so that a sweep goes on from the page alone; models of one name in one folder are taken to be the same.
 
 Models run in order of size. A run that needs more memory than --memory or more time than --timeout is stopped and reported
 as exactly that. Networks over --whole parameters are changed in a few layers instead of all: their children would not fit.
@@ -74,13 +75,20 @@ def main():
     build = fingerprint(pathlib.Path(options.command).parent if options.command else COMMAND.parent)
     rows = Rows(options.rows, build, options.reuse)
 
+    page = coverage_table.Page(options.output if options.reuse != "none" and options.output and options.output.exists() else None)
+
+    def stands(model, family):
+        """Whether an earlier page has a cell that will do."""
+        cell = page.cell(model.group, model.name, family.name)
+        return cell is not None and (options.reuse == "all" or cell.state == "verified")
+
     sweep = Sweep(command, build, rows, options)
     wanted = [(model, family) for model in sorted(models, key=lambda model: model.bytes) for family in families
-              if family.applies(model.operators) and rows.find(model, family) is None]
+              if family.applies(model.operators) and rows.find(model, family) is None and not stands(model, family)]
     print(f"build {build}: {len(models)} models, {len(wanted)} of {len(models) * len(families)} cells to run", flush=True)
     sweep.run(wanted)
 
-    table, failures = coverage_table.write(models, missing, families, rows)
+    table, failures = coverage_table.write(page, models, missing, families, rows)
     if options.output:
         options.output.write_text(table, encoding="utf-8")
     else:
@@ -97,7 +105,7 @@ def parse_arguments():
     parser.add_argument("--families", default="*", metavar="GLOB,GLOB",
                         help=f"only these of: {', '.join(family.name for family in FAMILIES)}")
     parser.add_argument("--reuse", choices=("none", "verified", "all"), default="none",
-                        help="which rows of older builds will do (%(default)s)")
+                        help="which rows of older builds, and cells of the page, will do (%(default)s)")
     parser.add_argument("--retry", action="store_true", help="run failed cells of this build again")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (%(default)s)")
     parser.add_argument("--hours", type=float, default=float("inf"), help="start no run after this time; 0 only writes the table")

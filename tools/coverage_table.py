@@ -1,8 +1,8 @@
 """docs/coverage.md: a table for each group of models, with footnotes, and the totals."""
 
 import collections
+import dataclasses
 import re
-import statistics
 
 # What reads on a cell by itself; a child whose difference may hide below this much noise proves little.
 LOUD_NOISE = 1e-3
@@ -45,34 +45,73 @@ ABOUT = {
 }
 
 
-def write(models, missing, families, rows):
-    """The page as text, and how many cells failed."""
+STATES = ("verified", "refused", "stopped", "failed", "not applicable", "not run")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One cell: its text and the texts of its footnotes."""
+    text: str
+    notes: tuple = ()
+
+    @property
+    def state(self):
+        """What it says; None where a model could not be exported."""
+        return next((state for start, state in (("✓", "verified"), ("refused", "refused"), ("stopped", "stopped"), ("**failed**", "failed"),
+                                                ("–", "not applicable"), ("not exported", None)) if self.text.startswith(start)), "not run")
+
+
+class Page:
+    """An earlier page, from which a sweep goes on: models by group, each with its size and its cells by column."""
+
+    def __init__(self, path=None):
+        self.groups = {}
+        text = path.read_text(encoding="utf-8") if path else ""
+        notes = dict(re.findall(r"^\[\^(\d+)\]: (.*)$", text, re.M))
+        group, columns = None, []
+        for row in text.splitlines():
+            cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
+            if row.startswith("## "):
+                group, columns = row[3:].lower(), []
+            elif cells[:2] == ["model", "parameters"]:
+                columns = cells[2:]
+            elif columns and len(cells) == len(columns) + 2 and not cells[0].startswith("---"):
+                self.groups.setdefault(group, {})[cells[0]] = (cells[1], {
+                    column: Cell(cell.split("[^")[0], tuple(notes[number] for number in re.findall(r"\[\^(\d+)\]", cell)))
+                    for column, cell in zip(columns, cells[2:])})
+
+    def cell(self, group, model, family):
+        """A cell that was run; None where there is none."""
+        cell = self.groups.get(group, {}).get(model, ("", {}))[1].get(family)
+        return cell if cell and cell.state not in (None, "not run", "not applicable") else None
+
+
+def write(page, models, missing, families, rows):
+    """The page as text, and how many cells failed. What `rows` do not have stays as it is on the earlier page."""
     notes = Footnotes()
     totals = {family.name: collections.Counter() for family in families}
-    page = [HEAD, legend(families)]
-    shown = {family.name: [] for family in families}
-    groups = list(dict.fromkeys(model.group for model in models)) + [g for g in missing if missing[g] and all(m.group != g for m in models)]
-    for group in groups:
+    text = [HEAD, legend(families)]
+    for group in dict.fromkeys([*page.groups, *(model.group for model in models), *(group for group in missing if missing[group])]):
         header = ["model", "parameters", *(family.name for family in families)]
         lines = [line(header), line(["---", "---:", *(":---:" for _ in families)])]
-        for model in sorted((model for model in models if model.group == group), key=lambda model: model.name):
-            found = {family.name: rows.find(model, family) for family in families}
-            sizes = [row["parameters"][0] for row in found.values() if row and "parameters" in row]
-            cells = []
-            for family in families:
-                row = found[family.name]
-                state = "not applicable" if not family.applies(model.operators) else row["state"] if row else "not run"
-                if row and state != "not applicable":
-                    shown[family.name].append(row)
-                totals[family.name][state] += 1
-                cells.append(cell(state, row, notes))
-            lines.append(line([model.name, amount(sizes[0]) if sizes else "", *cells]))
-        lines += [line([name, "", *["not exported" + notes.mark(reason)] * len(families)])
-                  for name, reason in missing.get(group, {}).items()]
-        page.append(f"## {group.capitalize()}\n\n{ABOUT.get(group, '')}\n\n" + "\n".join(lines) + "\n")
-    page.append(summary(totals, shown))
-    page.append(notes.text())
-    return "\n".join(page), sum(total["failed"] for total in totals.values())
+        own = {model.name: model for model in models if model.group == group}
+        failed = missing.get(group, {})
+        for name in sorted({*page.groups.get(group, {}), *own} - {*failed}):
+            size, before = page.groups.get(group, {}).get(name, ("", {}))
+            cells = {family.name: before.get(family.name, Cell("")) for family in families}
+            if name in own:
+                found = {family.name: rows.find(own[name], family) for family in families}
+                size = next((amount(row["parameters"][0]) for row in found.values() if row and "parameters" in row), size)
+                cells |= {family.name: cell(found[family.name]) for family in families if found[family.name]}
+                cells |= {family.name: Cell("–") for family in families if not family.applies(own[name].operators)}
+            for family, shown in cells.items():
+                totals[family][shown.state] += 1
+            lines.append(line([name, size, *map(notes.mark, cells.values())]))
+        lines += [line([name, "", *[notes.mark(Cell("not exported", (reason,)))] * len(families)]) for name, reason in failed.items()]
+        text.append(f"## {group.capitalize()}\n\n{ABOUT.get(group, '')}\n\n" + "\n".join(lines) + "\n")
+    text.append(summary(totals))
+    text.append(notes.text())
+    return "\n".join(text), sum(total["failed"] for total in totals.values())
 
 
 def legend(families):
@@ -94,20 +133,14 @@ def amount(number):
     return str(number)
 
 
-def cell(state, row, notes):
-    """The text of one cell."""
-    if state == "verified":
+def cell(row):
+    """The cell of a row."""
+    if row["state"] == "verified":
         text = "✓ =" if row["exactness"] == "bit-exact" else f"✓ {row['ratio']:.1f}"
-        if row["rounded"]:
-            text += "°"
-        return text + "".join(map(notes.mark, remarks(row)))
-    if state == "refused":
-        return state + notes.mark(general(row["message"]))
-    if state == "stopped":
-        return state + notes.mark(row["message"])
-    if state == "failed":
-        return "**failed**" + notes.mark(row["message"])
-    return {"not applicable": "–", "not run": ""}[state]
+        return Cell(text + "°" * bool(row["rounded"]), tuple(remarks(row)))
+    if row["state"] == "failed":
+        return Cell("**failed**", (row["message"],))
+    return Cell(row["state"], (general(row["message"]) if row["state"] == "refused" else row["message"],))
 
 
 def general(message):
@@ -127,27 +160,13 @@ def remarks(row):
         yield f"The parent's own noise is {row['noise']:.1g} of its output: this proves little."
 
 
-def summary(totals, shown):
-    """Counts for each family, what the verified children are like, and the builds that the rows are of."""
-    states = ("verified", "refused", "stopped", "failed", "not applicable", "not run")
-    lines = [line(["family", *states, "layers changed", "left alone", "parameters", "seconds"]),
-             line(["---", *("---:" for _ in range(len(states) + 4))])]
-    for name, total in totals.items():
-        verified = [row for row in shown[name] if row["state"] == "verified"]
-        sizes = [sum(row["changed"] for row in verified), sum(sum(row["left"].values()) for row in verified)]
-        growth = median([row["parameters"][1] / row["parameters"][0] for row in verified])
-        lines.append(line([name, *(str(total[state]) for state in states), *map(str, sizes), f"×{growth:.2g}",
-                           f"{median([row['seconds'] for row in shown[name]]):.0f}"]))
+def summary(totals):
+    """How often each family has each verdict."""
+    lines = [line(["family", *STATES]), line(["---", *("---:" for _ in STATES)])]
+    lines += [line([name, *(str(total[state]) for state in STATES)]) for name, total in totals.items()]
     overall = sum(totals.values(), collections.Counter())
-    lines.append(line(["all", *(str(overall[state]) for state in states), "", "", "", ""]))
-    builds = collections.Counter(row["build"] for rows in shown.values() for row in rows)
-    return ("## Totals\n\n" + "\n".join(lines) + "\n\nParameters of the child over the parent's, and seconds to morph and to verify, are "
-            "medians.\n\nBuilds: " + (", ".join(f"{build} ({count} cells)" for build, count in builds.most_common()) or "none") + ".\n")
-
-
-def median(numbers):
-    """The median, 0 of nothing."""
-    return statistics.median(numbers) if numbers else 0
+    lines.append(line(["all", *(str(overall[state]) for state in STATES)]))
+    return "## Totals\n\n" + "\n".join(lines) + "\n"
 
 
 class Footnotes:
@@ -156,9 +175,9 @@ class Footnotes:
     def __init__(self):
         self._numbers = {}
 
-    def mark(self, text):
-        """The reference to a note."""
-        return f"[^{self._numbers.setdefault(text, len(self._numbers) + 1)}]"
+    def mark(self, cell):
+        """A cell's text with references to its notes."""
+        return cell.text + "".join(f"[^{self._numbers.setdefault(note, len(self._numbers) + 1)}]" for note in cell.notes)
 
     def text(self):
         """All notes."""

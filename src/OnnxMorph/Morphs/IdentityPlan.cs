@@ -2,6 +2,7 @@ using OnnxMorph.Axes;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Operators;
+using OnnxMorph.Shapes;
 using OnnxMorph.Structure;
 using OnnxMorph.Weights;
 
@@ -13,7 +14,8 @@ namespace OnnxMorph.Morphs;
 /// <item>what ends each residual branch is zero: a norm's scale and bias, a trained scale, or the last layer's weight and bias;</item>
 /// <item>layers without a skip are Dirac kernels, and batch norms identities;</item>
 /// <item>activations in the way of what is given on are idempotent, and the block's own result, which the copy reads, comes from such
-/// an activation (Net2Net, Chen, Goodfellow, Shlens 2016).</item>
+/// an activation (Net2Net, Chen, Goodfellow, Shlens 2016);</item>
+/// <item>what moves elements on that way (into windows and out of them) leaves every element in its place in the end.</item>
 /// </list>
 /// Nothing behind a zero may have a zero derivative there, and no two zeros are multiplied: else the copy would never learn.
 /// </summary>
@@ -34,6 +36,9 @@ internal sealed class IdentityPlan
     private readonly HashSet<int> _inside;
     private readonly List<((int Node, int Input) Use, WeightExpression Value)> _starts = [];
 
+    // Nodes that move elements of what is given on, the last first.
+    private readonly List<int> _moves = [];
+
     private IdentityPlan(AxisAnalysis analysis, Block block)
     {
         (_analysis, _graph, _block) = (analysis, analysis.Graph, block);
@@ -50,7 +55,7 @@ internal sealed class IdentityPlan
     public static IdentityPlan For(AxisAnalysis analysis, Block block)
     {
         var plan = new IdentityPlan(analysis, block);
-        plan.Refusal = plan.Same(block.Exit) ?? plan.Dead();
+        plan.Refusal = plan.Same(block.Exit) ?? plan.Misplaced() ?? plan.Dead();
         foreach (var (use, value) in plan._starts)
             plan.Starts[use] = value;
         return plan;
@@ -67,6 +72,9 @@ internal sealed class IdentityPlan
         switch (Name(node))
         {
             case "Identity" or "Dropout":
+                return Same(node.Input[0]);
+            case "Reshape" or "Flatten" or "Squeeze" or "Unsqueeze" or "Transpose":
+                _moves.Add(n);
                 return Same(node.Input[0]);
             case "Add" or "Sum" when node.Input.Count == 2 && node.Input.All(i => !_analysis.IsWeight(i)):
                 return SameSum(node);
@@ -90,19 +98,66 @@ internal sealed class IdentityPlan
         ? $"{ModelGraph.Describe(node)} stands behind the sum of its residual branch and would act twice; deepen its layers instead, with --deepen-method zero-residual"
         : $"it has no skip, and {ModelGraph.Describe(node)} cannot be an identity";
 
+    // Where the elements of what is read end up, at both assignments of the sizes that callers choose. A reshape leaves them in their order.
+    private string? Misplaced()
+    {
+        foreach (ShapeTable shapes in new[] { _analysis.Shapes, _analysis.Shapes.Other }.OfType<ShapeTable>())
+        {
+            int[]? places = null;
+            foreach (int n in _moves.AsEnumerable().Reverse().Where(n => Name(_graph.Nodes[n]) == "Transpose"))
+            {
+                if (shapes.Dims(_graph.Nodes[n].Input[0]) is not { } dims)
+                    return $"ONNX Runtime does not know the sizes of '{_graph.Nodes[n].Input[0]}'";
+                places = Transposed(places ?? [.. Enumerable.Range(0, (int)dims.Aggregate(1L, (a, b) => a * b))], dims, _analysis.Node(n)!.IntList("perm"));
+            }
+
+            if (places is not null && places.Index().Any(place => place.Index != place.Item))
+                return $"{ModelGraph.Describe(_graph.Nodes[_moves[0]])} and what moves elements before it do not leave them in their places";
+        }
+
+        return null;
+    }
+
+    private static int[] Transposed(int[] elements, long[] dims, long[]? perm)
+    {
+        int rank = dims.Length;
+        perm ??= [.. Enumerable.Range(0, rank).Select(axis => (long)(rank - 1 - axis))];
+        var strides = new int[rank];
+        for (int axis = rank - 1, stride = 1; axis >= 0; stride *= (int)dims[axis--])
+            strides[axis] = stride;
+        var moved = new int[elements.Length];
+        var at = new int[rank];
+        for (int i = 0, from = 0; i < moved.Length; i++)
+        {
+            moved[i] = elements[from];
+            for (int axis = rank - 1; axis >= 0; axis--)
+            {
+                int stride = strides[perm[axis]];
+                from += stride;
+                if (++at[axis] < dims[perm[axis]])
+                    break;
+                from -= stride * at[axis];
+                at[axis] = 0;
+            }
+        }
+
+        return moved;
+    }
+
     // One side is what is given on, the other vanishes.
     private string? SameSum(NodeProto node)
     {
         string? why = null;
         foreach ((int skip, int branch) in new[] { (0, 1), (1, 0) })
         {
-            int before = _starts.Count;
+            (int before, int moves) = (_starts.Count, _moves.Count);
             // A branch that is the value itself gives the better reason.
             string? zero = Zero(node.Input[branch]);
             string? same = zero is null ? Same(node.Input[skip]) : null;
             if (zero is null && same is null)
                 return null;
             _starts.RemoveRange(before, _starts.Count - before);
+            _moves.RemoveRange(moves, _moves.Count - moves);
             why = node.Input[branch] == _block.Entry ? why : zero ?? same;
         }
 

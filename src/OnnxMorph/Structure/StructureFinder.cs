@@ -117,14 +117,18 @@ internal sealed class StructureFinder
                 {
                 }
 
-            for (int r = 0; r < repeats; r++, i += period)
-                blocks.Add(units.GetRange(i, period));
+            List<List<Unit>> alike = [.. Enumerable.Range(0, repeats).Select(r => units.GetRange(i + (r * period), period))];
+            _finder.AddMoves(alike);
+            blocks.AddRange(alike);
+            i += repeats * period;
         }
 
         return blocks;
     }
 
-    private IEnumerable<int> Vertices(Unit unit) => Enumerable.Range(unit.First, unit.Last - unit.First + 1).SelectMany(i => _vertices[i]);
+    private IEnumerable<int> Vertices(Unit unit) => Vertices(unit.First, unit.Last);
+
+    private IEnumerable<int> Vertices(int first, int last) => Enumerable.Range(first, last - first + 1).SelectMany(i => _vertices[i]);
 
     private bool Attends(Unit unit) => Vertices(unit).Any(_facts.IsProduct);
 
@@ -133,7 +137,8 @@ internal sealed class StructureFinder
     private Block Block(string path, List<Unit> units)
     {
         List<Place> places = _spine.GetRange(units[0].First, units[^1].Last - units[0].First + 1);
-        List<int> vertices = [.. units.SelectMany(Vertices)];
+        // What moves elements from one unit to the next is the block's as well.
+        List<int> vertices = [.. Vertices(units[0].First, units[^1].Last)];
         var parts = new List<Block>();
         if (units.Count > 1)
             parts.AddRange(units.Select((unit, i) => Block($"{path}/{PartName(units, i)}", [unit])));

@@ -77,6 +77,35 @@ internal sealed class UnitFinder
         return false;
     }
 
+    /// <summary>
+    /// Adds to blocks of one kind what moves elements behind them until their result has the sizes of what they read: windows that are put
+    /// together again.
+    /// </summary>
+    public void AddMoves(IReadOnlyList<IReadOnlyList<Unit>> blocks)
+    {
+        int length = blocks.Select(Moves).Where(l => l > 0).DefaultIfEmpty(0).Min();
+        string[][] operators = [.. blocks.Select(block => Enumerable.Range(block[^1].Last + 1, length).TakeWhile(IsMoved).Select(i => _graph.Proto(_spine[i].Vertex)!.OpType).ToArray())];
+        if (length > 0 && operators.All(own => own.Length == length && own.SequenceEqual(operators[0])))
+            foreach (IReadOnlyList<Unit> block in blocks)
+                Take(block[^1], block[^1].Last + 1, block[^1].Last + length);
+    }
+
+    // How many places behind a block move its elements until it has the sizes that it reads; none where it has them, or never gets them.
+    private int Moves(IReadOnlyList<Unit> block)
+    {
+        if (_facts.Dims(_graph.Dominators[_spine[block[0].First].Steps[0].Vertex]) is not { } read || IsOf(block[^1].Last, read))
+            return 0;
+        for (int i = block[^1].Last + 1; IsMoved(i); i++)
+            if (IsOf(i, read))
+                return i - block[^1].Last;
+        return 0;
+    }
+
+    private bool IsOf(int i, long[] dims) => _facts.Dims(_spine[i].Vertex) is { } own && own.AsSpan().SequenceEqual(dims);
+
+    private bool IsMoved(int i) => i < _spine.Count && _owner[i] is null && !_spine[i].Opens && _spine[i].Step is { Before: null } step
+        && _graph.Proto(step.Vertex) is { } node && OperatorRules.For(node) is ReshapeRule or TransposeRule or SqueezeRule;
+
     private List<Unit> Units() => [.. _owner.OfType<Unit>().Distinct()];
 
     private bool IsCore(int i) => _spine[i].Dense is not null || (_spine[i].Step!.Before is { } region && _facts.Kind(region) != RegionKind.Part);

@@ -99,6 +99,44 @@ public sealed class DeepenBlocksTests
         Deepens(Image((net, x) => net.Classifier(net.Relu(net.PreActivation(net.PreActivation(x, 4, 4), 4, 4)), 4)), 2, count);
     }
 
+    /// <summary>MaxViT (Tu et al. 2022): blocks of a convolution, windows and a grid, whose last attention ends inside its windows.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void BlocksThatEndInWindows(bool restores)
+    {
+        // From and to [N, windows, tokens, channels]; a grid takes tokens far apart where a window takes neighbours.
+        string Into(Net net, string x, bool grid) => net.Reshape(net.Transpose(net.Reshape(x, 0, 4, 2, 3, 2, 3), grid ? [0, 3, 5, 2, 4, 1] : [0, 2, 4, 3, 5, 1]), 0, grid ? 9 : 4, grid ? 4 : 9, 4);
+        string Back(Net net, string x, bool grid) => grid
+            ? net.Reshape(net.Transpose(net.Reshape(x, 0, 3, 3, 2, 2, 4), restores ? [0, 5, 3, 1, 4, 2] : [0, 5, 4, 1, 3, 2]), 0, 4, 6, 6)
+            : net.Reshape(net.Transpose(net.Reshape(x, 0, 2, 2, 3, 3, 4), 0, 5, 1, 3, 2, 4), 0, 4, 6, 6);
+        string Block(Net net, string x)
+        {
+            x = net.InvertedResidual(x, 4, 4, norm: false);
+            foreach (bool grid in new[] { false, true })
+            {
+                string tokens = Into(net, x, grid);
+                tokens = net.Add(tokens, net.Linear(net.Gelu(net.Linear(net.Norm(tokens, 4), 4, 6)), 6, 4));
+                x = Back(net, tokens, grid);
+            }
+
+            return x;
+        }
+
+        Net net = Image((net, x) => net.Classifier(Block(net, Block(net, net.ConvUnit(x, 4, 4))), 4));
+        if (restores)
+        {
+            Assert.Equal([3, 3], StructureTests.Of(net.Model).Stages.SelectMany(s => s.Blocks).Select(b => b.Parts.Count));
+            Deepens(net, 2, 2);
+        }
+        else
+        {
+            MorphResult result = Check.Morph(net, Check.DeepenBlocks("blocks:*", 1));
+            Assert.Empty(result.Steps[0].Changes);
+            Check.Refused(result, "stage1/block1", "do not leave them in their places");
+        }
+    }
+
     /// <summary>What vanishes is the last thing in the branch that can: a norm, a scale, or a layer.</summary>
     [Fact]
     public void WhatVanishes()

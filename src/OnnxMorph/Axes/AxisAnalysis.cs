@@ -45,6 +45,9 @@ public sealed class AxisAnalysis
     /// <summary>The axes of node number <paramref name="node"/>; null where it was not analysed (it only computes shapes).</summary>
     public NodeAxes? Node(int node) => _nodes[node];
 
+    /// <summary>Where zeros turn into something else that meets zeros again.</summary>
+    internal GatedZeros Gated { get; private set; } = null!;
+
     /// <summary>All values with their axes.</summary>
     public IEnumerable<KeyValuePair<string, AxisExpression[]>> Values => _values;
 
@@ -77,6 +80,9 @@ public sealed class AxisAnalysis
                 _values[input.Name] = Fixed(dims, new Pin($"input '{input.Name}'", "callers give it"));
         for (int n = 0; n < Graph.Nodes.Count; n++)
             Visit(n);
+        Gated = new GatedZeros(this);
+        foreach (NodeAxes node in _nodes.OfType<NodeAxes>())
+            node.Bar(Gated);
         foreach (ValueInfoProto output in Graph.Proto.Output)
             PinAll(_values.GetValueOrDefault(output.Name), new Pin($"output '{output.Name}'", "callers read it"));
         foreach ((Constant constant, Use use, AxisExpression[] axes) in _constantUses)

@@ -260,7 +260,7 @@ public sealed class WidenPass(Selector selector, SizeRequest size, WidenMethod m
                 continue;
             report.Sizes[value] = [.. axes.Select(maps.NewSize)];
             if (!analysis.IsWeight(value))
-                report.Relations[value] = [.. axes.Select(maps.Relation)];
+                report.Relations[value] = [.. axes.Select((axis, i) => analysis.Gated.Holds(value, axes.Length - 1 - i) ? maps.Relation(axis)?.WithZerosFresh() : maps.Relation(axis))];
         }
 
         // A factor goes with an axis of fixed size, where there is one.

@@ -18,6 +18,7 @@ public sealed class NodeAxes
     private readonly HashSet<(int Input, int Axis)> _seen = [];
     private readonly Dictionary<(int, int), NewChannels> _inputCarries = [];
     private readonly Dictionary<(int, int), NewChannels> _outputCarries = [];
+    private readonly List<(AxisExpression Axis, int FromLast, bool[] Along)> _zeros = [];
     private NewChannels _carries;
 
     internal NodeAxes(AxisAnalysis analysis, int index, AxisExpression[]?[] inputs)
@@ -144,8 +145,11 @@ public sealed class NodeAxes
     /// <summary>Says the same of one axis of an output.</summary>
     public void OutputCarries(int output, int axis, NewChannels kinds) => _outputCarries[(output, axis)] = kinds;
 
-    /// <summary>Says that new channels along an axis hold none of <paramref name="kinds"/>, and why.</summary>
-    public void Forbid(AxisExpression axis, NewChannels kinds, string why) => Solver.Forbid(axis, kinds, Reason(why));
+    /// <summary>Says that channels of zeros along an axis of the result must learn through the node (<see cref="NewChannelRules.IsFlatAtZero"/>).</summary>
+    /// <param name="axis">What the axis is made of.</param>
+    /// <param name="fromLast">Its number, counted from the last.</param>
+    /// <param name="along">For each input whether it runs along the axis.</param>
+    public void LearnsFromZeros(AxisExpression axis, int fromLast, bool[] along) => _zeros.Add((axis, fromLast, along));
 
     /// <summary>The axis of a value less its mean over it: a space of its own where <paramref name="normalized"/> is one.</summary>
     public AxisExpression Centred(AxisExpression normalized)
@@ -262,11 +266,19 @@ public sealed class NodeAxes
         for (int output = 0; output < _outputs.Length; output++)
             if (_outputs[output] is null && HasOutput(output))
                 _outputs[output] = [.. OutputDims(output)!.Select(size => Fixed(size, "its result has a size of its own"))];
-        Forbid(_inputs, _inputCarries);
-        Forbid(_outputs, _outputCarries);
     }
 
-    private void Forbid(AxisExpression[]?[] values, Dictionary<(int, int), NewChannels> carries)
+    // Whether zeros come to something is known when all nodes have been seen.
+    internal void Bar(GatedZeros gated)
+    {
+        Bar(_inputs, _inputCarries, gated);
+        Bar(_outputs, _outputCarries, gated);
+        foreach ((AxisExpression axis, int fromLast, bool[] along) in _zeros)
+            if (NewChannelRules.IsFlatAtZero(this, [.. along.Select((runs, input) => runs && !gated.Loses(Node.Input[input], fromLast))]))
+                Solver.Forbid(axis, NewChannels.Zero, Reason("its derivative at 0 is 0, so that new channels of zeros would never learn"));
+    }
+
+    private void Bar(AxisExpression[]?[] values, Dictionary<(int, int), NewChannels> carries, GatedZeros gated)
     {
         const NewChannels All = NewChannels.Zero | NewChannels.Mean;
         for (int value = 0; value < values.Length; value++)
@@ -274,8 +286,10 @@ public sealed class NodeAxes
             for (int axis = 0; axis < (values[value]?.Length ?? 0); axis++)
             {
                 NewChannels barred = All & ~carries.GetValueOrDefault((value, axis), _carries);
+                if (gated.Holds(Node.Output.FirstOrDefault() ?? "", values[value]!.Length - 1 - axis))
+                    barred &= ~NewChannels.Zero;
                 if (barred != NewChannels.None && values[value]![axis] is not FixedAxis)
-                    Forbid(values[value]![axis], barred, "zeros or means do not go through it as they are");
+                    Solver.Forbid(values[value]![axis], barred, Reason("zeros or means do not go through it as they are"));
             }
         }
     }

@@ -49,8 +49,7 @@ internal sealed class PointwiseRule : OperatorRule
 
             axes[axis] = shared ?? broadcast ?? node.Fixed(1, "an axis of size 1");
             NewChannels carried = NewChannelRules.Through(node, along);
-            if (NewChannelRules.IsFlatAtZero(node, along))
-                node.Forbid(axes[axis], NewChannels.Zero, "its derivative at 0 is 0, so that new channels of zeros would never learn");
+            node.LearnsFromZeros(axes[axis], rank - 1 - axis, along);
             for (int input = 0; input < node.Node.Input.Count; input++)
                 if (node.Has(input) && axis - (rank - node.Rank(input)) is >= 0 and var own)
                     node.Carries(input, own, carried);

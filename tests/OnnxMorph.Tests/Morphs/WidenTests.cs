@@ -95,6 +95,39 @@ public class WidenTests
         Assert.Equal(!gated, NewRowsAreZero(Check.Morph(net, Check.Widen("a", "+2", WidenMethod.Zero))));
     }
 
+    /// <summary>
+    /// Zeros go through activations that are written in several nodes, some of which make something else of them, and past gates that are no zeros;
+    /// not where what was made of them meets no zeros, or others read it.
+    /// </summary>
+    [Theory]
+    [InlineData("silu", true)]
+    [InlineData("gelu", true)]
+    [InlineData("excited", true)]
+    [InlineData("twice", false)]
+    [InlineData("shifted", false)]
+    [InlineData("read", false)]
+    public void ZerosGoThroughWhatMultipliesWhatBecomesOfThemWithZeros(string form, bool passes)
+    {
+        var net = new Net { Runs = { new() { ["N"] = 2 } } };
+        string x = net.Conv(net.Input("x", "N", 3, 4, 4), 3, 4, 1, name: "a"), gate = net.Op("Sigmoid", [x]);
+        string y = form switch
+        {
+            "silu" or "read" => net.Mul(x, gate),
+            "gelu" => net.Gelu(x),
+            "excited" => net.Mul(x, net.Op("Sigmoid", [net.Conv(net.Op("Tanh", [net.Conv(net.Op("GlobalAveragePool", [x]), 4, 2, 1)]), 2, 4, 1)])),
+            "twice" => net.Mul(gate, gate),
+            _ => net.Add(x, gate),
+        };
+        string result = net.Conv(y, 4, 9, 1, name: "b");
+        net.Output(form == "read" ? net.Add(result, net.Conv(gate, 4, 9, 1)) : net.Op("Identity", [result]));
+        MorphResult child = Check.Morph(net, Check.Widen("a", "+2", WidenMethod.Zero, side: ZeroSide.Producer));
+        Assert.Equal(passes, child.Steps[0].Changes.Count > 0);
+        if (passes)
+            Assert.True(Weight(child, "a")[12..].All(v => v == 0) && Weight(child, "b").Any(v => v != 0));
+        else
+            Check.Refused(child, "a", "zeros");
+    }
+
     /// <summary>What goes past a flat activation learns; shapes that are read do not count.</summary>
     [Theory]
     [InlineData(true)]

@@ -26,6 +26,9 @@ internal sealed class FoundRoles
     /// <summary>Which spaces stand for which.</summary>
     public SpaceMatching Spaces { get; }
 
+    /// <summary>The role of a value of the target; null where nothing is asked of it.</summary>
+    public ValueRole? Role(string value) => _roles.TryGetValue(value, out var known) ? known.Role : null;
+
     private IReadOnlyList<UseMatch> FindMatches()
     {
         var whole = new SectionPair(ContainmentSearch.Whole(_target), ContainmentSearch.Whole(_source), 0);

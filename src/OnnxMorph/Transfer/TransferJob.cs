@@ -164,15 +164,29 @@ public sealed class TransferJob
         OnnxWriter.CheckSpared(source, output);
         Begin("matching");
         SharedConstants.Part(target);
-        AnalysedModel from = AnalysedModel.Of(source), to = AnalysedModel.Of(target);
-        var notes = new List<string>();
-        (TransferPlan plan, WeightTransfer transfer, ContainmentPlan? contained) = Plan(from, to, notes);
-        // The graph is as it was read: filling it may give uses of a constant forms of their own.
-        var alignment = AlignmentReport.Of(from, to, [.. plan.Parts.Select(p => (p.Target, p.Source))], Runs);
-        IReadOnlyList<TransferredTensor> tensors = transfer.Apply();
-        VerificationReport? verification = null, carried = null;
-        IReadOnlyList<StageStatistics> stages = [];
         using TemporaryFolder folder = new();
+        AnalysedModel from = AnalysedModel.Of(source), to;
+        VerifyOptions? compare = Verify is null ? null : Verify with { Probe = Verify.Probe ?? new ModelProbe(Evaluator) };
+        VerificationReport? verification = null, carried;
+        HashSet<(string, string)> refuted = [];
+        List<string> notes;
+        TransferPlan plan;
+        WeightTransfer transfer;
+        ContainmentPlan? contained;
+        AlignmentReport alignment;
+        IReadOnlyList<TransferredTensor> tensors;
+        do
+        {
+            (notes, to) = ([], AnalysedModel.Of(target));
+            (plan, transfer, contained) = Plan(from, to, refuted, notes);
+            // The graph is as it was read: filling it may give uses of a constant forms of their own.
+            alignment = AlignmentReport.Of(from, to, [.. plan.Parts.Select(p => (p.Target, p.Source))], Runs);
+            tensors = transfer.Apply();
+            carried = contained is { IsWhole: false } ? Carried(contained, contained.Carried) : null;
+        }
+        while (carried is { Outputs.Count: > 0, Passed: false } && contained!.Approximations.Count == 0 && Refutes(contained));
+
+        IReadOnlyList<StageStatistics> stages = [];
         OnnxModel result = to.Model;
         if (Calibrate is { } samples)
             (result, stages) = Calibrated(from, to, transfer, plan.Pairs, samples, folder.Path, notes);
@@ -190,18 +204,15 @@ public sealed class TransferJob
 
         bool Accept(string written)
         {
-            if (Verify is not { } options)
+            if (compare is null)
                 return true;
             Begin("verifying");
-            options = options with { Probe = options.Probe ?? new ModelProbe(Evaluator) };
-            verification = Verifier.Compare(Source, written, options, cancellation);
+            verification = Verifier.Compare(Source, written, compare, cancellation);
             if (contained is null || verification.Passed)
                 return true;
-            if (CarriedModels.Of(from, to, contained) is var (own, other))
-                carried = Verifier.Compare(Stored(own, "source"), Stored(other, "target"), options, cancellation);
-            if (carried is { Outputs.Count: > 0 } && contained.IsWhole)
-                // The same under other names.
-                (verification, carried) = (carried, null);
+            // The same under other names.
+            if (contained.IsWhole && verification.Outputs.Count == 0 && Carried(contained, contained.Carried) is { Outputs.Count: > 0 } other)
+                verification = other;
             VerificationReport? promised = contained.IsWhole ? verification : carried;
             if (promised is not { Outputs.Count: > 0 })
                 notes.Add($"What is exact was not compared: {promised?.Reason ?? "its channels lie in the target in another way than in the source."}");
@@ -209,10 +220,27 @@ public sealed class TransferJob
             return promised is not { Outputs.Count: > 0, Passed: false } || contained.Approximations.Count > 0;
         }
 
+        VerificationReport? Carried(ContainmentPlan contained, IEnumerable<(string, string)> values)
+        {
+            if (compare is null || CarriedModels.Of(from, to, contained, values) is not var (own, other))
+                return null;
+            Begin("verifying what is exact");
+            return Verifier.Compare(Stored(own, "source"), Stored(other, "target"), compare, cancellation);
+        }
+
+        // Which values are not what they were taken for.
+        bool Refutes(ContainmentPlan contained)
+        {
+            int before = refuted.Count;
+            if (Carried(contained, contained.AllCarried) is { } report)
+                refuted.UnionWith(contained.AllCarried.Where(value => report.Outputs.Any(output => !output.Passed && output.Name == CarriedModels.Name(value))));
+            return refuted.Count > before;
+        }
+
         string Stored(OnnxModel model, string name)
         {
             string path = Path.Combine(folder.Path, $"{name}.onnx");
-            OnnxWriter.Write(model, path, new EvaluatedWeights(Evaluator), null, null, cancellation);
+            OnnxWriter.Write(model, path, new EvaluatedWeights(Evaluator), new WriteOptions { Force = true }, null, cancellation);
             return path;
         }
 
@@ -246,11 +274,11 @@ public sealed class TransferJob
         }
     }
 
-    private (TransferPlan, WeightTransfer, ContainmentPlan?) Plan(AnalysedModel from, AnalysedModel to, List<string> notes)
+    private (TransferPlan, WeightTransfer, ContainmentPlan?) Plan(AnalysedModel from, AnalysedModel to, HashSet<(string, string)> refuted, List<string> notes)
     {
         if (Method == TransferMethod.Preserve)
         {
-            if (ContainmentPlan.Find(from, to, Width, Seed, out string why) is { } contained)
+            if (ContainmentPlan.Find(from, to, Width, Seed, out string why, refuted) is { } contained)
                 return Preserved(from, to, contained, notes);
             notes.Add($"The target contains nothing of the source: {why}.");
         }
@@ -269,7 +297,6 @@ public sealed class TransferJob
     // What is not exact is filled as the other methods would.
     private (TransferPlan, WeightTransfer, ContainmentPlan?) Preserved(AnalysedModel from, AnalysedModel to, ContainmentPlan contained, List<string> notes)
     {
-        TransferPlan rest = contained.Obstacle is null ? new([], [], []) : TransferPlan.Best(from, to, Runs, notes);
         if (contained.Obstacle is { } obstacle)
         {
             notes.Add($"The target does not contain all of the source: {obstacle}.");
@@ -280,6 +307,7 @@ public sealed class TransferJob
         foreach (string head in contained.Heads)
             notes.Add($"The last layer in front of '{head}' has another size than the source's and keeps its own numbers.");
         notes.AddRange(contained.Approximations);
+        TransferPlan rest = contained.Obstacle is null ? new([], [], []) : TransferPlan.Best(from, to, Runs, notes);
         IReadOnlyList<UseMatch> matches = [.. contained.Matches, .. rest.Matches.Where(match => !contained.Fills(match.Target))];
         return (new TransferPlan(matches, [], contained.States(TransferPlan.Contained(from, to, matches), rest.Matches)), contained.With(rest), contained);
     }

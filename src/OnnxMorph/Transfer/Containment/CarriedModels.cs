@@ -15,8 +15,9 @@ internal static class CarriedModels
     /// <param name="source">The source.</param>
     /// <param name="target">The target, filled.</param>
     /// <param name="plan">What it carries.</param>
+    /// <param name="values">Values of the target with those that they carry.</param>
     /// <returns>Null where the channels of none of the values lie so that they can be picked.</returns>
-    public static (OnnxModel Source, OnnxModel Target)? Of(AnalysedModel source, AnalysedModel target, ContainmentPlan plan)
+    public static (OnnxModel Source, OnnxModel Target)? Of(AnalysedModel source, AnalysedModel target, ContainmentPlan plan, IEnumerable<(string Target, string Source)> values)
     {
         OnnxModel own = source.Model.Clone(), other = target.Model.Clone();
         own.Proto.Graph.Output.Clear();
@@ -25,11 +26,11 @@ internal static class CarriedModels
             if (plan.Inputs.TryGetValue(input.Name, out string? name) && name != input.Name)
                 Rename(other, input.Name, name);
         var names = new HashSet<string>();
-        foreach ((string to, string from) in plan.Carried)
+        foreach ((string to, string from) in values)
         {
             if (plan.Positions(to, from) is not { } positions)
                 continue;
-            string name = $"{from}, as {to}";
+            string name = Name((to, from));
             if (!names.Add(name))
                 continue;
             Give(own, from, name);
@@ -38,6 +39,9 @@ internal static class CarriedModels
 
         return names.Count == 0 ? null : (own, other);
     }
+
+    /// <summary>The name under which both give a value.</summary>
+    public static string Name((string Target, string Source) value) => $"{value.Source}, as {value.Target}";
 
     private static void Give(OnnxModel model, string value, string name)
     {

@@ -41,6 +41,9 @@ internal sealed class ContainmentPlan
     /// <summary>The last values of the target that carry values of the source, with these.</summary>
     public IReadOnlyList<(string Target, string Source)> Carried { get; }
 
+    /// <summary>All that do.</summary>
+    public IReadOnlyList<(string Target, string Source)> AllCarried => [.. _found.Carried];
+
     /// <summary>Outputs whose last layer has other classes than the source's, and stays as it is.</summary>
     public required IReadOnlyList<string> Heads { get; init; }
 
@@ -64,10 +67,13 @@ internal sealed class ContainmentPlan
     /// <param name="width">Which channels copies are made of.</param>
     /// <param name="seed">Seed of shares and noise.</param>
     /// <param name="why">Where not all of it is inside, what stands in the way.</param>
+    /// <param name="refuted">Values of the target that are not the source's when it is run.</param>
     /// <returns>The plan; null where no value of the target can be one that the source computes.</returns>
-    public static ContainmentPlan? Find(AnalysedModel source, AnalysedModel target, WidthRule width, ulong seed, out string why)
+    public static ContainmentPlan? Find(AnalysedModel source, AnalysedModel target, WidthRule width, ulong seed, out string why, IEnumerable<(string Target, string Source)>? refuted = null)
     {
         var search = new ContainmentSearch(source, target);
+        foreach ((string to, string from) in refuted ?? [])
+            search.Forbid(to, new Carries(from));
         var demands = new List<(string Value, ValueRole Role)>();
         var heads = new List<string>();
         foreach ((string to, string from) in search.Outputs)

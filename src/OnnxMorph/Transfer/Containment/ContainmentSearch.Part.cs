@@ -20,7 +20,7 @@ internal partial class ContainmentSearch
         ILookup<string, string> values = Activations(_target, _other).ToLookup(value => Kind(_target, value));
         var reached = new List<(string, ValueRole)>();
         HashSet<string> carried = [.. _source.Graph.Inputs.Select(input => input.Name)];
-        int trials = 0;
+        int trials = 0, spare = Math.Max(0, Layers(_target, [.. _target.Graph.Proto.Output.Select(output => output.Name)]) - Layers(_source, [.. _source.Graph.Proto.Output.Select(output => output.Name)]));
         _known.Clear();
         foreach (string own in Activations(_source, _own).Reverse())
         {
@@ -32,6 +32,9 @@ internal partial class ContainmentSearch
                 if (trials == MostReached)
                     break;
                 if (!Fits(value, role) || Derive(value, role) is null)
+                    continue;
+                // Layers that give on what they read are spent only as long as there is one for each of the source's that is left.
+                if (Layers(_target, value) - Layers(_source, own) > spare)
                     continue;
                 (trials, _conflicts) = (trials + 1, 0);
                 if (SolveHere([.. reached, (value, role)]) is not { } solution)
@@ -52,6 +55,24 @@ internal partial class ContainmentSearch
 
     private static IEnumerable<string> Activations(AnalysedModel model, ActivationGraph activations) =>
         model.Graph.Nodes.SelectMany(node => node.Output).Where(value => value.Length > 0 && activations.Producer(value) is not null);
+
+    // How many layers values are computed with.
+    private static int Layers(AnalysedModel model, params IEnumerable<string> values)
+    {
+        var seen = new HashSet<string>();
+        var open = new Stack<string>(values);
+        int count = 0;
+        while (open.TryPop(out string? made))
+        {
+            if (!seen.Add(made) || model.Graph.Producer(made) is not { } n)
+                continue;
+            count += LayerView.Of(model, made) is { } layer && layer.Node == n ? 1 : 0;
+            foreach (string read in ModelGraph.Reads(model.Graph.Nodes[n]))
+                open.Push(read);
+        }
+
+        return count;
+    }
 
     // Values of one kind may carry each other; what nodes without effect give on is carried before them already.
     private static string Kind(AnalysedModel model, string value) => LayerView.Of(model, value) is not null ? "layer"

@@ -192,7 +192,7 @@ public class ContainmentTests
             var net = new Net(seed: seed);
             string x = net.Relu(net.Conv(net.Input("image", 2, 3, 9, 9), 3, 4, 3));
             if (inner > 0)
-                x = net.Op("LeakyRelu", [net.Op("Conv", [x, net.Weight([inner, 4 / groups, 1, 1])], new { group = groups })], new { alpha = 0.3f });
+                x = net.Op("LeakyRelu", [net.Op("Conv", [x, net.Weight([inner, 4 / groups, 1, 1])], new { group = groups })], new { alpha = 0.3 });
             int read = inner > 0 ? inner : 4;
             x = net.Op("Conv", [x, net.Weight([4, read / groups, 3, 3]), net.Weight([4])], new { group = groups, strides = new[] { 2, 2 }, pads = new[] { 1, 1, 1, 1 } });
             net.Output(net.Conv(net.Relu(x), 4, 2, 1));
@@ -204,7 +204,7 @@ public class ContainmentTests
     public void WhatIsNotContainedIsToldWithTheReason()
     {
         Assert.Null(Containing.Fill(Convolutional([6, 6], 3, 1).Model, Convolutional([4, 6], 3, 2).Model, out string narrower));
-        Assert.Contains("makes 2×4×9×9 and the source's Conv", narrower, StringComparison.Ordinal);
+        Assert.Contains("makes 2×4×9×9 and the source's Relu", narrower, StringComparison.Ordinal);
         Assert.Null(Containing.Fill(Convolutional([4], 5, 1).Model, Convolutional([4], 3, 2).Model, out string smaller));
         Assert.Contains("has a kernel of 3×3 whose taps do not see all that those of the source's Conv", smaller, StringComparison.Ordinal);
         Assert.Null(Containing.Fill(Convolutional([4, 4], 3, 1).Model, Convolutional([8], 3, 2).Model, out _));

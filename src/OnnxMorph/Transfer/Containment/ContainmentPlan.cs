@@ -25,6 +25,9 @@ internal sealed class ContainmentPlan
         Channels = new ContainedChannels(target, found.Spaces, found.Effective(), found.Epsilons(), Approximations);
         Mapping = new ChannelMapping(source, target, found.Spaces, width, seed, Channels);
         Starts = found.Starts(Mapping);
+        foreach (UseMatch match in Matches.Where(match => match.Fit?.Mirror is not null))
+            if (Refusal(match) is { } refusal)
+                throw found.Owner(match) is var (value, role) ? new RoleRefusedException(value, role, refusal) : new TransferRefusedException(refusal);
         _filled = [.. Matches.Select(match => match.Target), .. Starts.Keys];
         Carried = [.. demands.Select(demand => (demand.Value, ((Carries)demand.Role).Source))];
     }
@@ -60,6 +63,23 @@ internal sealed class ContainmentPlan
     public IReadOnlyDictionary<string, string> Inputs => _search.Inputs;
 
     private ContainedChannels Channels { get; }
+
+    // Why the weight of a layer that undoes an activation cannot be filled, after all.
+    private string? Refusal(UseMatch match)
+    {
+        if (_target.Graph.ConstantOf(_target.Graph.Nodes[match.Target.Node].Input[match.Target.Input]) is not { } to
+            || _source.Graph.ConstantOf(_source.Graph.Nodes[match.Source.Node].Input[match.Source.Input]) is not { } from)
+            return null;
+        try
+        {
+            Mapping.Map(to, match, from);
+            return null;
+        }
+        catch (TransferRefusedException refused)
+        {
+            return $"of '{to.Name}' {refused.Message}";
+        }
+    }
 
     /// <summary>Finds a source, or a part of it, inside a target.</summary>
     /// <param name="source">The source.</param>
@@ -121,6 +141,8 @@ internal sealed class ContainmentPlan
             else
                 refusal = Describe(search, target);
 
+            if (whole && search.Extend())
+                continue;
             // The first reason is that of the whole.
             why = whole && why.Length == 0 ? refusal : why;
             (whole, demands) = (false, [.. search.Reach()]);
@@ -181,6 +203,8 @@ internal sealed class ContainmentPlan
 
     private static string Describe(ContainmentSearch search, AnalysedModel target)
     {
+        if (search.OtherInput() is { } other)
+            return other;
         if (search.Obstacle is not [.., (string value, ValueRole role)])
             return "two of its values would each have to be two of the source's";
         // The last steps, from what was asked for down to what cannot be had.

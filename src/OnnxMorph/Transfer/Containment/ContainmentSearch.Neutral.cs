@@ -62,7 +62,7 @@ internal partial class ContainmentSearch
                     if (possible)
                         yield return new Derivation([.. needs]) { Starts = starts, TakesOthers = true, Like = node.Input[i] };
                     // A gate that never quite opens (a sigmoid) stands halfway, before twice the value.
-                    if (Name(node) == "Mul" && node.Input.Count == 2 && IsActivation(node.Input[1 - i]))
+                    if (_extended && Name(node) == "Mul" && node.Input.Count == 2 && IsActivation(node.Input[1 - i]))
                         yield return new Derivation((node.Input[i], role with { Factor = 2 * role.Factor }), (node.Input[1 - i], new Holds(0.5))) { TakesOthers = true, Like = node.Input[i] };
                 }
 

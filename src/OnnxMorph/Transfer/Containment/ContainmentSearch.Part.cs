@@ -81,6 +81,10 @@ internal partial class ContainmentSearch
     /// <summary>Why a value of the target cannot be one of the source, as the rest of a sentence.</summary>
     public string Explain(string value, ValueRole role) => Deeply(() => ExplainHere(value, role));
 
+    /// <summary>Which input callers give in other sizes or as another type than the source's, as a sentence; null where all are the same.</summary>
+    public string? OtherInput() => _inputs.Where(input => !Fits(input.Key, new Carries(input.Value)))
+        .Select(input => $"the input '{input.Key}' is not '{input.Value}' of the source: {ExplainHere(input.Key, new Carries(input.Value))}").FirstOrDefault();
+
     private string ExplainHere(string value, ValueRole role)
     {
         if (role is not Carries carries)

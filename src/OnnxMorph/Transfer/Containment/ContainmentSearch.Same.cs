@@ -272,6 +272,8 @@ internal partial class ContainmentSearch
         if (SameLayer(layer, own, role, mirrored) is not { } same)
             yield break;
         yield return same;
+        if (!_extended)
+            yield break;
         if (same.Needs[0].Role is Carries { IsWhole: true } read && MirroredActivation(layer.Input) is { } mirror
             && (layer.Layer.Groups == 1 || (own.IsDepthwise && layer.Axes.In(layer.Layer.WeightInput)[1].Size % 2 == 0)))
             yield return same with

@@ -80,6 +80,13 @@ internal sealed partial class ContainmentSearch
         }
     }
 
+    // Whether layers may undo activations in front of them, and gates stand halfway: ways that many nodes have and few need.
+    private bool _extended;
+
+    /// <summary>Tries ways from now on that are rarely needed.</summary>
+    /// <returns>False where it did already.</returns>
+    public bool Extend() => !_extended && (_extended = true);
+
     /// <summary>A value shall not have a role.</summary>
     public void Forbid(string value, ValueRole role) => _forbidden.Add((value, role));
 

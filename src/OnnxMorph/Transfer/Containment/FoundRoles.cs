@@ -33,6 +33,10 @@ internal sealed class FoundRoles
     public IEnumerable<(string Target, string Source)> Carried =>
         _roles.Where(r => r.Value.Role is Carries carries && carries == new Carries(carries.Source)).Select(r => (r.Key, ((Carries)r.Value.Role).Source));
 
+    /// <summary>The value that a constant is filled for, with its role; null where it is for none.</summary>
+    public (string Value, ValueRole Role)? Owner(UseMatch match) => _roles.Where(r => r.Value.How.Filled.Any(filled => filled.Target.Node == match.Nodes.Target))
+        .Select(r => ((string, ValueRole)?)(r.Key, r.Value.Role)).FirstOrDefault();
+
     private IReadOnlyList<UseMatch> FindMatches()
     {
         var whole = new SectionPair(ContainmentSearch.Whole(_target), ContainmentSearch.Whole(_source), 0);

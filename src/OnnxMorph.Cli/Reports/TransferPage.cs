@@ -31,7 +31,7 @@ internal static class TransferPage
             AlignmentParts.Matrix(report.Alignment),
             Stages(report.Stages),
             Html.Join(report.Verification is { } verification ? VerificationParts.Sections(verification, "source", "target", required: false) : []),
-            Html.Join(report.Carried is { } carried ? VerificationParts.Sections(carried, "source", "target, as far as it is exact,") : []),
+            Html.Join(report.Carried is { } carried ? VerificationParts.Sections(carried, "source", "target", "Values that are exact") : []),
             Page.Section(
                 "Tensors", "Every floating-point tensor of the target, below the part that reads it and the part of the source that this was filled from.",
                 OriginParts.Table(tensors, report.Alignment)));

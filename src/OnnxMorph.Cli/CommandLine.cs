@@ -69,6 +69,7 @@ internal static class CommandLine
         {
             InspectCommand.Create(),
             SimilarityCommand.Create(),
+            RankCommand.Create(),
             MorphCommand.Create(),
             TransferCommand.Create(),
             VerifyCommand.Create(),

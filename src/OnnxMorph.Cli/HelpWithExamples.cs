@@ -87,6 +87,19 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
               onnxmorph similarity source.onnx target.onnx --report alignment.html
                   The alignment as two columns of blocks with ribbons, and the score of every pair as a picture.
             """,
+        ["rank"] = """
+            A folder stands for all files below it that end in .onnx. Candidates that cannot be read are listed with the reason. The index is a
+            SQLite file that other programs read too; a model is read again only when its file has changed.
+
+            Examples:
+              onnxmorph rank new.onnx trained/
+                  Which of the trained models would fill the new one best.
+              onnxmorph rank new.onnx trained/ --index models.db
+                  The same; what is read is kept, and the next run takes a second for thousands of models.
+              onnxmorph rank new.onnx --index models.db --top 3
+                  The three best of all that the index holds.
+              onnxmorph rank new.onnx trained/ --json | jq -r '.candidates[0].path'
+            """,
         ["verify"] = """
             Examples:
               onnxmorph verify parent.onnx child.onnx

@@ -47,7 +47,7 @@ internal sealed class OutlineTable
     private readonly List<bool> _areBlocks = [];
     private readonly Sequences<long> _shapes = new();
     private readonly Sequences<int> _parts = new();
-    private readonly Dictionary<string, int> _knownLayers = [], _knownParts = [];
+    private readonly Dictionary<string, int> _knownLayers = [], _knownParts = [], _knownOutlines = [];
 
     /// <summary>Number of layers.</summary>
     public int LayerCount => _kinds.Count;
@@ -84,8 +84,15 @@ internal sealed class OutlineTable
         return _parts.Add(layers);
     }
 
-    /// <summary>Adds the outline of a network and gives its number among <see cref="Outlines"/>.</summary>
-    public int Add(NetworkOutline outline) => Outlines.Add(Parts(outline.Items));
+    /// <summary>Adds the outline of a network where none that came in by this way is equal, and gives its number among <see cref="Outlines"/>.</summary>
+    public int Add(NetworkOutline outline)
+    {
+        int[] parts = Parts(outline.Items);
+        string key = string.Join(' ', parts);
+        if (!_knownOutlines.TryGetValue(key, out int number))
+            _knownOutlines[key] = number = Outlines.Add(parts);
+        return number;
+    }
 
     /// <summary>Numbers of parts, each of which is added where no part is equal to it that came in by this way.</summary>
     public int[] Parts(IReadOnlyList<NetworkItem> items)

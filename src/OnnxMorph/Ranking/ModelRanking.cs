@@ -147,7 +147,7 @@ public static class ModelRanking
     }
 
     // Equal outlines are scored once.
-    private static Dictionary<int, NetworkSimilarity> Score(NetworkOutline target, OutlineTable table, int[] outlines, RunRule rule, CancellationToken cancellation)
+    internal static Dictionary<int, NetworkSimilarity> Score(NetworkOutline target, OutlineTable table, int[] outlines, RunRule rule, CancellationToken cancellation)
     {
         int[] distinct = [.. outlines.Where(outline => outline >= 0).Distinct()];
         var found = new NetworkSimilarity[distinct.Length];

@@ -67,8 +67,10 @@ internal static class RankCommand
             terminal.Table(["similarity", "fills of the target", "is filled by it", "candidate"], best.Select(Row), 0, 1, 2);
         if (report.Candidates.Count > best.Count)
             terminal.Line($"and {report.Candidates.Count - best.Count:N0} more; --top N shows as many as you like");
-        foreach (UnreadModel model in report.Unreadable)
+        foreach (UnreadModel model in report.Unreadable.Take(Shown))
             terminal.Line($"not ranked: {model.Reason}");
+        if (report.Unreadable.Count > Shown)
+            terminal.Line($"not ranked: {report.Unreadable.Count - Shown:N0} more; --json lists all");
         if (report.Warning is { } warning)
             terminal.Line($"warning: {warning}");
         else if (best.Count(c => c.Warning is not null) is > 0 and var doubtful)

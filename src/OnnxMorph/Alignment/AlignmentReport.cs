@@ -84,8 +84,8 @@ public sealed record AlignmentReport(
     /// <summary>What aligning each target alone with each source alone scores: the matrix that the outer alignment chooses from.</summary>
     internal static double[][] Score(IReadOnlyList<NetworkItem> targets, IReadOnlyList<NetworkItem> sources, RunRule rule)
     {
-        (OutlineView from, OutlineView to, OutlineScores scores) = OutlineScores.Of(new NetworkOutline([.. sources]), new NetworkOutline([.. targets]), rule);
-        return [.. to.Items.Select(row => (double[])[.. from.Items.Select(column => scores.Fit(row, column))])];
+        (OutlineScores scores, int[] parts) = OutlineScores.Of(new NetworkOutline([.. sources]), new NetworkOutline([.. targets]), rule);
+        return [.. targets.Select((_, row) => (double[])[.. parts.Select(part => scores.Fit(row, part))])];
     }
 
     // Sections without layers are left out unless they are named.

@@ -18,22 +18,20 @@ public sealed record NetworkAlignment(double Score, IReadOnlyList<AlignedItem> I
     /// <param name="rule">Which runs of targets one source may feed.</param>
     public static NetworkAlignment Of(NetworkOutline source, NetworkOutline target, RunRule rule = RunRule.Blocks)
     {
-        (OutlineView from, OutlineView to, OutlineScores scores) = OutlineScores.Of(source, target, rule);
-        SequenceAlignment best = scores.Align();
-        var inside = new Dictionary<(int, int), SequenceAlignment>();
+        (OutlineScores scores, int[] parts) = OutlineScores.Of(source, target, rule);
+        SequenceAlignment best = scores.Align(parts);
         var items = new List<AlignedItem>();
         var sources = new Dictionary<string, AlignedLayer>();
         for (int i = 0; i < target.Items.Length; i++)
         {
             NetworkItem item = target.Items[i];
-            if (best.Sources[i] is not (>= 0 and var j) || scores.Fit(to.Items[i], from.Items[j]) == 0)
+            if (best.Sources[i] is not (>= 0 and var j) || scores.Fit(i, parts[j]) == 0)
             {
                 items.Add(new AlignedItem(item.Name, null, 0));
                 continue;
             }
 
-            if (!inside.TryGetValue((to.Items[i], from.Items[j]), out SequenceAlignment? layers))
-                inside[(to.Items[i], from.Items[j])] = layers = scores.AlignLayers(to.Items[i], from.Items[j]);
+            SequenceAlignment layers = scores.AlignLayers(i, parts[j]);
             items.Add(new AlignedItem(item.Name, source.Items[j].Name, layers.Score));
             for (int k = 0; k < item.Layers.Length; k++)
                 if (layers.Sources[k] is >= 0 and var layer && item.Layers[k].Score(source.Items[j].Layers[layer]) > 0)
@@ -60,17 +58,7 @@ public sealed record NetworkSimilarity(double Symmetric, double Forward, double 
     /// <summary>The similarity of a source and a target.</summary>
     public static NetworkSimilarity Of(NetworkOutline source, NetworkOutline target, RunRule rule = RunRule.Blocks)
     {
-        (OutlineView from, OutlineView to, OutlineScores scores) = OutlineScores.Of(source, target, rule);
-        return Of(scores, from, to);
-    }
-
-    /// <summary>The same of two networks whose parts have been scored.</summary>
-    internal static NetworkSimilarity Of(OutlineScores scores, OutlineView source, OutlineView target)
-    {
-        double own = source.OwnScore, other = target.OwnScore;
-        if (own == 0 || other == 0)
-            return new NetworkSimilarity(0, 0, 0);
-        double forward = scores.Forward(), backward = scores.Backward();
-        return new NetworkSimilarity(Math.Sqrt(forward * backward / (own * other)), forward / other, backward / own);
+        (OutlineScores scores, int[] parts) = OutlineScores.Of(source, target, rule);
+        return scores.Similarity(parts);
     }
 }

@@ -3,156 +3,165 @@ using System.Runtime.CompilerServices;
 namespace OnnxMorph.Alignment;
 
 /// <summary>
-/// How well the layers and parts of two networks fit, and what aligning them scores. Layers and parts that a network repeats are scored once.
-/// Reused from pair to pair, without allocation once its tables are large enough; not for several threads at once.
+/// How well the parts of a target fit those of sources, and what aligning it with them scores. Parts are scored once, however many networks
+/// have them (<see cref="Fit(int)"/>); after that several threads may use it at once.
 /// </summary>
-internal sealed class OutlineScores(RunRule rule)
+internal sealed class OutlineScores
 {
-    private OutlineView _first = new(), _second = new();
-    private double[] _layers = [], _fits = [], _back = [], _scores = [], _runs = [];
+    private const int MostOnStack = 1024;
 
-    /// <summary>Two networks and their scores.</summary>
-    public static (OutlineView Source, OutlineView Target, OutlineScores Scores) Of(NetworkOutline source, NetworkOutline target, RunRule rule)
+    private readonly OutlineTable _targets, _sources;
+    private readonly RunRule _rule;
+    // The target's parts that differ, for each of its parts in execution order its place among them, and the layers in them that differ.
+    private readonly int[] _parts, _items, _layers;
+    private readonly int[][] _partLayers;
+    // For each of the sources' parts, what each of the target's scores with it, as targets and as sources.
+    private readonly double[] _fits, _back;
+
+    /// <summary>A target and where its sources are.</summary>
+    /// <param name="targets">The table that the target is in.</param>
+    /// <param name="target">The target's parts.</param>
+    /// <param name="sources">The table that the sources are in.</param>
+    /// <param name="rule">Which runs of targets one source may feed.</param>
+    public OutlineScores(OutlineTable targets, ReadOnlySpan<int> target, OutlineTable sources, RunRule rule)
     {
-        var table = new OutlineTable();
-        int[] from = table.Parts(source.Items), to = table.Parts(target.Items);
-        OutlineView sourceView = new OutlineView().Load(table, from), targetView = new OutlineView().Load(table, to);
-        var scores = new OutlineScores(rule);
-        scores.Load(sourceView, targetView);
-        return (sourceView, targetView, scores);
-    }
-
-    /// <summary>Takes two networks and scores all their layers and parts against each other.</summary>
-    /// <param name="source">Where weights come from.</param>
-    /// <param name="target">Where they go.</param>
-    public void Load(OutlineView source, OutlineView target)
-    {
-        (_first, _second) = (source, target);
-        Grow(ref _layers, target.LayerCount * source.LayerCount);
-        for (int t = 0; t < target.LayerCount; t++)
-        {
-            ReadOnlySpan<long> shape = target.Shape(t);
-            for (int s = 0; s < source.LayerCount; s++)
-                _layers[t * source.LayerCount + s] = AlignedLayer.Score(target.Kind(t), shape, source.Kind(s), source.Shape(s));
-        }
-
-        Fit(source, target, forward: true, ref _fits);
+        (_targets, _sources, _rule) = (targets, sources, rule);
+        int[] parts = target.ToArray();
+        _parts = [.. parts.Distinct()];
+        _items = [.. parts.Select(part => Array.IndexOf(_parts, part))];
+        _layers = [.. _parts.SelectMany(part => targets.Layers(part).ToArray()).Distinct()];
+        _partLayers = [.. _parts.Select(part => targets.Layers(part).ToArray().Select(layer => Array.IndexOf(_layers, layer)).ToArray())];
+        _fits = new double[sources.PartCount * _parts.Length];
         // Without runs of layers, source and target have the same part in the inner recurrence.
-        if (rule == RunRule.Any)
-            Fit(source, target, forward: false, ref _back);
+        _back = rule == RunRule.Any ? new double[_fits.Length] : _fits;
     }
 
-    /// <summary>What aligning a target's part alone with a source's part alone scores.</summary>
-    /// <param name="target">A part of the target.</param>
-    /// <param name="source">A part of the source.</param>
-    public double Fit(int target, int source) => _fits[target * _first.PartCount + source];
-
-    /// <summary>S(source→target).</summary>
-    public double Forward()
+    /// <summary>A source and a target by themselves: their scores and the source's parts.</summary>
+    public static (OutlineScores Scores, int[] Source) Of(NetworkOutline source, NetworkOutline target, RunRule rule)
     {
-        Tabulate(forward: true);
-        return SequenceAlignment.BestScore(_second.Items.Count, _first.Items.Count, Scores, Runs);
+        OutlineTable sources = new(), targets = new();
+        int[] parts = sources.Parts(source.Items);
+        var scores = new OutlineScores(targets, targets.Parts(target.Items), sources, rule);
+        for (int part = 0; part < sources.PartCount; part++)
+            scores.Fit(part);
+        return (scores, parts);
     }
 
-    /// <summary>S(target→source).</summary>
-    public double Backward()
-    {
-        Tabulate(forward: false);
-        return SequenceAlignment.BestScore(_first.Items.Count, _second.Items.Count, Scores, Runs);
-    }
-
-    /// <summary>The alignment of the source's parts with the target's.</summary>
-    public SequenceAlignment Align()
-    {
-        Tabulate(forward: true);
-        return SequenceAlignment.Best(_second.Items.Count, _first.Items.Count, Scores, Runs);
-    }
-
-    /// <summary>The alignment of the layers of a target's part with those of a source's, both blocks or neither.</summary>
-    public SequenceAlignment AlignLayers(int target, int source)
-    {
-        ReadOnlySpan<int> to = _second.Layers(target), from = _first.Layers(source);
-        var scores = new double[to.Length * from.Length];
-        Gather(to, from, forward: true, scores);
-        return SequenceAlignment.Best(to.Length, from.Length, scores, rule == RunRule.Any ? scores : default);
-    }
-
-    private ReadOnlySpan<double> Scores => _scores.AsSpan(0, _first.Items.Count * _second.Items.Count);
-
-    private ReadOnlySpan<double> Runs => rule == RunRule.Any ? Scores : _runs.AsSpan(0, _first.Items.Count * _second.Items.Count);
-
-    // The scores of all parts: for each of the target's those of the source's.
+    /// <summary>Scores a part of the sources against all of the target's.</summary>
     [SkipLocalsInit]
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Fit(OutlineView source, OutlineView target, bool forward, ref double[] fits)
+    public void Fit(int part)
     {
-        const int MostOnStack = 1024;
-        Span<double> memory = stackalloc double[MostOnStack];
-        Grow(ref fits, target.PartCount * source.PartCount);
-        for (int t = 0; t < target.PartCount; t++)
+        ReadOnlySpan<int> from = _sources.Layers(part);
+        Span<double> memory = stackalloc double[2 * MostOnStack];
+        int count = from.Length * _layers.Length;
+        Span<double> fits = count <= MostOnStack ? memory[..count] : new double[count];
+        for (int s = 0; s < from.Length; s++)
         {
-            ReadOnlySpan<int> to = target.Layers(t);
-            bool isBlock = target.IsBlock(t);
-            for (int s = 0; s < source.PartCount; s++)
-            {
-                ReadOnlySpan<int> from = source.Layers(s);
-                double fit = 0;
-                if (isBlock == source.IsBlock(s))
-                {
-                    int count = to.Length * from.Length;
-                    Span<double> scores = count <= MostOnStack ? memory[..count] : new double[count];
-                    Gather(to, from, forward, scores);
-                    ReadOnlySpan<double> runs = rule == RunRule.Any ? scores : default;
-                    fit = forward ? SequenceAlignment.BestScore(to.Length, from.Length, scores, runs) : SequenceAlignment.BestScore(from.Length, to.Length, scores, runs);
-                }
+            AlignedKind kind = _sources.Kind(from[s]);
+            ReadOnlySpan<long> shape = _sources.Shape(from[s]);
+            for (int t = 0; t < _layers.Length; t++)
+                fits[s * _layers.Length + t] = AlignedLayer.Score(_targets.Kind(_layers[t]), _targets.Shape(_layers[t]), kind, shape);
+        }
 
-                fits[t * source.PartCount + s] = fit;
-            }
+        for (int t = 0; t < _parts.Length; t++)
+        {
+            int[] to = _partLayers[t];
+            int at = part * _parts.Length + t;
+            if (_targets.IsBlock(_parts[t]) != _sources.IsBlock(part))
+                continue;
+            count = to.Length * from.Length;
+            Span<double> scores = count <= MostOnStack ? memory.Slice(MostOnStack, count) : new double[count];
+            for (int s = 0, next = 0; s < from.Length; s++)
+                foreach (int layer in to)
+                    scores[next++] = fits[s * _layers.Length + layer];
+            _fits[at] = SequenceAlignment.BestScore(to.Length, from.Length, scores, _rule == RunRule.Any ? scores : default);
+            if (_rule != RunRule.Any)
+                continue;
+            for (int k = 0, next = 0; k < to.Length; k++)
+                for (int s = 0; s < from.Length; s++)
+                    scores[next++] = fits[s * _layers.Length + to[k]];
+            _back[at] = SequenceAlignment.BestScore(from.Length, to.Length, scores, scores);
         }
     }
 
-    // The table of the inner recurrence: for each layer that is a source there, all that are targets.
-    private void Gather(ReadOnlySpan<int> to, ReadOnlySpan<int> from, bool forward, Span<double> scores)
-    {
-        int width = _first.LayerCount, next = 0;
-        if (forward)
-        {
-            foreach (int s in from)
-                foreach (int t in to)
-                    scores[next++] = _layers[t * width + s];
-        }
-        else
-        {
-            foreach (int t in to)
-                foreach (int s in from)
-                    scores[next++] = _layers[t * width + s];
-        }
-    }
+    /// <summary>What aligning the target's part at a place with a part of a source alone scores.</summary>
+    public double Fit(int item, int part) => _fits[part * _parts.Length + _items[item]];
 
-    // The tables of the outer recurrence.
+    /// <summary>The similarity of a source, all of whose parts have been scored.</summary>
+    [SkipLocalsInit]
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Tabulate(bool forward)
+    public NetworkSimilarity Similarity(ReadOnlySpan<int> source)
     {
-        (OutlineView from, OutlineView to) = forward ? (_first, _second) : (_second, _first);
-        double[] fits = !forward && rule == RunRule.Any ? _back : _fits;
-        (int fromStep, int toStep) = forward ? (1, _first.PartCount) : (_first.PartCount, 1);
-        Grow(ref _scores, from.Items.Count * to.Items.Count);
-        Grow(ref _runs, from.Items.Count * to.Items.Count);
+        double own = OwnScore(_sources, source), other = 0;
+        foreach (int item in _items)
+            other += OwnScore(_targets, new ReadOnlySpan<int>(in _parts[item]));
+        if (own == 0 || other == 0)
+            return new NetworkSimilarity(0, 0, 0);
+        int count = source.Length * _items.Length;
+        Span<double> memory = count <= MostOnStack ? stackalloc double[2 * MostOnStack] : new double[2 * count];
+        Span<double> scores = memory[..count], runs = _rule == RunRule.Any ? scores : memory.Slice(count, count);
+        Tabulate(source, scores, runs);
+        double forward = SequenceAlignment.BestScore(_items.Length, source.Length, scores, runs);
         int next = 0;
-        foreach (int s in from.Items)
+        foreach (int item in _items)
         {
-            foreach (int t in to.Items)
+            foreach (int part in source)
             {
-                double fit = fits[s * fromStep + t * toStep];
-                _runs[next] = fit > 0 && to.IsBlock(t) ? fit : double.NegativeInfinity;
-                _scores[next++] = fit;
+                double fit = _back[part * _parts.Length + item];
+                if (_rule != RunRule.Any)
+                    runs[next] = fit > 0 && _sources.IsBlock(part) ? fit : double.NegativeInfinity;
+                scores[next++] = fit;
             }
         }
+
+        double backward = SequenceAlignment.BestScore(source.Length, _items.Length, scores, runs);
+        return new NetworkSimilarity(Math.Sqrt(forward * backward / (own * other)), forward / other, backward / own);
     }
 
-    private static void Grow(ref double[] table, int count)
+    /// <summary>The alignment of the target's parts with a source's, all of which have been scored.</summary>
+    public SequenceAlignment Align(ReadOnlySpan<int> source)
     {
-        if (table.Length < count)
-            table = new double[Math.Max(count, 2 * table.Length)];
+        double[] scores = new double[source.Length * _items.Length], runs = _rule == RunRule.Any ? scores : new double[scores.Length];
+        Tabulate(source, scores, runs);
+        return SequenceAlignment.Best(_items.Length, source.Length, scores, runs);
+    }
+
+    /// <summary>The alignment of the layers of the target's part at a place with those of a source's, both blocks or neither.</summary>
+    public SequenceAlignment AlignLayers(int item, int part)
+    {
+        ReadOnlySpan<int> to = _targets.Layers(_parts[_items[item]]), from = _sources.Layers(part);
+        var scores = new double[to.Length * from.Length];
+        int next = 0;
+        foreach (int s in from)
+            foreach (int t in to)
+                scores[next++] = AlignedLayer.Score(_targets.Kind(t), _targets.Shape(t), _sources.Kind(s), _sources.Shape(s));
+        return SequenceAlignment.Best(to.Length, from.Length, scores, _rule == RunRule.Any ? scores : default);
+    }
+
+    // S(A→A): the number of layers, since each fits itself best, at 1, and runs are discounted. Layers without elements fit nothing.
+    private static double OwnScore(OutlineTable table, ReadOnlySpan<int> parts)
+    {
+        int layers = 0;
+        foreach (int part in parts)
+            layers += table.OwnScore(part);
+        return layers;
+    }
+
+    // The tables of the outer recurrence: for each of the source's parts all of the target's.
+    private void Tabulate(ReadOnlySpan<int> source, Span<double> scores, Span<double> runs)
+    {
+        int next = 0;
+        foreach (int part in source)
+        {
+            ReadOnlySpan<double> fits = _fits.AsSpan(part * _parts.Length, _parts.Length);
+            foreach (int item in _items)
+            {
+                double fit = fits[item];
+                if (_rule != RunRule.Any)
+                    runs[next] = fit > 0 && _targets.IsBlock(_parts[item]) ? fit : double.NegativeInfinity;
+                scores[next++] = fit;
+            }
+        }
     }
 }

@@ -21,13 +21,6 @@ internal sealed class Sequences<T>
         }
     }
 
-    /// <summary>Takes all away.</summary>
-    public void Clear()
-    {
-        _values.Clear();
-        _ends.Clear();
-    }
-
     /// <summary>Adds a sequence and gives its number.</summary>
     public int Add(ReadOnlySpan<T> sequence)
     {
@@ -44,7 +37,7 @@ internal sealed class Sequences<T>
 internal sealed class OutlineTable
 {
     private readonly List<AlignedKind> _kinds = [];
-    private readonly List<bool> _areBlocks = [];
+    private readonly List<(bool IsBlock, int OwnScore)> _kindsOfParts = [];
     private readonly Sequences<long> _shapes = new();
     private readonly Sequences<int> _parts = new();
     private readonly Dictionary<string, int> _knownLayers = [], _knownParts = [], _knownOutlines = [];
@@ -53,7 +46,7 @@ internal sealed class OutlineTable
     public int LayerCount => _kinds.Count;
 
     /// <summary>Number of parts.</summary>
-    public int PartCount => _areBlocks.Count;
+    public int PartCount => _kindsOfParts.Count;
 
     /// <summary>The outlines, each the parts of a network in execution order.</summary>
     public Sequences<int> Outlines { get; } = new();
@@ -65,7 +58,10 @@ internal sealed class OutlineTable
     public ReadOnlySpan<long> Shape(int layer) => _shapes[layer];
 
     /// <summary>Whether a part is a block.</summary>
-    public bool IsBlock(int part) => _areBlocks[part];
+    public bool IsBlock(int part) => _kindsOfParts[part].IsBlock;
+
+    /// <summary>What a part scores with itself: the number of its layers that have elements.</summary>
+    public int OwnScore(int part) => _kindsOfParts[part].OwnScore;
 
     /// <summary>The layers of a part.</summary>
     public ReadOnlySpan<int> Layers(int part) => _parts[part];
@@ -80,7 +76,10 @@ internal sealed class OutlineTable
     /// <summary>Adds a part that is known not to be there.</summary>
     public int AddPart(bool isBlock, ReadOnlySpan<int> layers)
     {
-        _areBlocks.Add(isBlock);
+        int own = 0;
+        foreach (int layer in layers)
+            own += Shape(layer).Contains(0) ? 0 : 1;
+        _kindsOfParts.Add((isBlock, own));
         return _parts.Add(layers);
     }
 

@@ -85,17 +85,21 @@ public static class ModelRanking
             files = [.. known.Models.Select(m => m.Path).Where(path => path != own)];
             if (files.Count == 0)
                 throw new UsageException($"The index '{options.Index}' holds no candidates; name models or folders to put into it.");
-            string[] gone = [.. files.Where(path => !File.Exists(path))];
-            if (gone.Length > 0)
-                files = [.. files.Except(gone)];
+        }
+
+        var models = new IndexedModel?[files.Count];
+        Parallel.For(0, files.Count, i => models[i] = known.Find(files[i]));
+        if (candidates.Count == 0)
+        {
+            HashSet<string> gone = [.. files.Where((path, i) => models[i] is null && !File.Exists(path))];
+            models = [.. models.Where((_, i) => !gone.Contains(files[i]))];
+            files.RemoveAll(gone.Contains);
             if (options.Prune)
                 known.Remove(gone);
             else
                 unreadable.AddRange(gone.Select(path => new UnreadModel(path, $"'{path}' is no longer there; --prune forgets it.")));
         }
 
-        var models = new IndexedModel?[files.Count];
-        Parallel.For(0, files.Count, i => models[i] = known.Find(files[i]));
         string[] fresh = [.. files.Where((_, i) => models[i] is null)];
         if (fresh.Length > 0)
         {
@@ -151,26 +155,30 @@ public static class ModelRanking
     {
         int[] distinct = [.. outlines.Where(outline => outline >= 0).Distinct()];
         var found = new NetworkSimilarity[distinct.Length];
-        if (distinct.Length > 0)
+        var parallel = new ParallelOptions { CancellationToken = cancellation };
+        var own = new OutlineTable();
+        var scores = new OutlineScores(own, own.Parts(target.Items), table, rule);
+        var used = new bool[table.PartCount];
+        foreach (int outline in distinct)
+            foreach (int part in table.Outlines[outline])
+                used[part] = true;
+        Each(used.Length, part =>
         {
-            var own = new OutlineTable();
-            int[] parts = own.Parts(target.Items);
-            Parallel.ForEach(Partitioner.Create(0, distinct.Length, Math.Max(1, Math.Min(64, distinct.Length / Environment.ProcessorCount))),
-                new ParallelOptions { CancellationToken = cancellation },
-                () => (Source: new OutlineView(), Target: new OutlineView().Load(own, parts), Scores: new OutlineScores(rule)),
-                (range, _, views) =>
-                {
-                    for (int i = range.Item1; i < range.Item2; i++)
-                    {
-                        views.Scores.Load(views.Source.Load(table, table.Outlines[distinct[i]]), views.Target);
-                        found[i] = NetworkSimilarity.Of(views.Scores, views.Source, views.Target);
-                    }
-
-                    return views;
-                },
-                _ => { });
-        }
-
+            if (used[part])
+                scores.Fit(part);
+        });
+        Each(distinct.Length, i => found[i] = scores.Similarity(table.Outlines[distinct[i]]));
         return distinct.Zip(found).ToDictionary();
+
+        void Each(int count, Action<int> work)
+        {
+            if (count == 0)
+                return;
+            Parallel.ForEach(Partitioner.Create(0, count, Math.Clamp(count / 64, 1, 256)), parallel, range =>
+            {
+                for (int i = range.Item1; i < range.Item2; i++)
+                    work(i);
+            });
+        }
     }
 }

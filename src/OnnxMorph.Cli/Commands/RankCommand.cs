@@ -42,12 +42,18 @@ internal static class RankCommand
         command.SetAction((parsed, cancellation) =>
         {
             var terminal = new Terminal(parsed.InvocationConfiguration, parsed.GetValue(json), parsed.GetValue(quiet));
-            RankReport report = terminal.Progress(stage => ModelRanking.Rank(parsed.GetRequiredValue(target), parsed.GetValue(candidates) ?? [], new RankOptions
+            string? file = parsed.GetValue(index);
+            var options = new RankOptions { Index = file, Rule = parsed.GetValue(published) ? RunRule.Any : RunRule.Blocks, Prune = parsed.GetValue(prune) };
+            RankReport report;
+            try
             {
-                Index = parsed.GetValue(index),
-                Rule = parsed.GetValue(published) ? RunRule.Any : RunRule.Blocks,
-                Prune = parsed.GetValue(prune),
-            }, stage, cancellation));
+                report = terminal.Progress(stage => ModelRanking.Rank(parsed.GetRequiredValue(target), parsed.GetValue(candidates) ?? [], options, stage, cancellation));
+            }
+            catch (OperationCanceledException e) when (file is not null)
+            {
+                throw new OnnxMorphException(ExitCode.Cancelled, $"Cancelled; '{file}' keeps what was read until then.", e);
+            }
+
             return Task.FromResult((int)Print(terminal, report, parsed.GetValue(top)));
         });
         return command;

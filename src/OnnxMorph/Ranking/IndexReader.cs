@@ -5,7 +5,7 @@ namespace OnnxMorph.Ranking;
 
 /// <summary>
 /// Reads a whole index. SQLite puts the sequences together, since its rows are cheaper than those that pass through ADO.NET: a row here is a part or
-/// an outline, not a layer of it.
+/// an outline, not a layer of it. They are put together in the order of the tables' keys, since an order inside the aggregate would sort once more.
 /// </summary>
 internal sealed class IndexReader(SqliteConnection connection, OutlineTable table)
 {
@@ -27,12 +27,12 @@ internal sealed class IndexReader(SqliteConnection connection, OutlineTable tabl
 
         foreach (SqliteDataReader row in Rows("""
             SELECT id, is_block, coalesce(layers, '') FROM parts
-            LEFT JOIN (SELECT part, group_concat(layer, ',' ORDER BY position) AS layers FROM part_layers GROUP BY part) ON part = id
+            LEFT JOIN (SELECT part, group_concat(layer, ',') AS layers FROM (SELECT part, layer FROM part_layers ORDER BY part, position) GROUP BY part) ON part = id
             """))
             _parts[row.GetInt64(0)] = table.AddPart(row.GetInt64(1) != 0, Places(_layers, row.GetString(2)));
         foreach (SqliteDataReader row in Rows("""
             SELECT id, coalesce(parts, '') FROM outlines
-            LEFT JOIN (SELECT outline, group_concat(part, ',' ORDER BY position) AS parts FROM outline_parts GROUP BY outline) ON outline = id
+            LEFT JOIN (SELECT outline, group_concat(part, ',') AS parts FROM (SELECT outline, part FROM outline_parts ORDER BY outline, position) GROUP BY outline) ON outline = id
             """))
             _outlines[row.GetInt64(0)] = table.Outlines.Add(Places(_parts, row.GetString(1)));
         var models = new List<IndexedModel>();

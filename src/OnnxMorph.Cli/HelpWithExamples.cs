@@ -95,7 +95,7 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
               onnxmorph rank new.onnx trained/
                   Which of the trained models would fill the new one best.
               onnxmorph rank new.onnx trained/ --index models.db
-                  The same; what is read is kept, and the next run takes a second for thousands of models.
+                  The same; what is read is kept, and the next run ranks thousands of models without reading them.
               onnxmorph rank new.onnx --index models.db --top 3
                   The three best of all that the index holds.
               onnxmorph rank new.onnx trained/ --json | jq -r '.candidates[0].path'

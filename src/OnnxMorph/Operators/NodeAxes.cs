@@ -268,6 +268,9 @@ public sealed class NodeAxes
                 _outputs[output] = [.. OutputDims(output)!.Select(size => Fixed(size, "its result has a size of its own"))];
     }
 
+    /// <summary>Whether the rule said that zeros along an axis of the first output stay zeros.</summary>
+    internal bool GivesZeros(int axis) => _outputCarries.GetValueOrDefault((0, axis), _carries).HasFlag(NewChannels.Zero);
+
     // Whether zeros come to something is known when all nodes have been seen.
     internal void Bar(GatedZeros gated)
     {

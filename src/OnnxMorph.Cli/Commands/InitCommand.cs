@@ -94,7 +94,8 @@ internal static class InitCommand
         where T : struct, Enum =>
         string.Concat(value.ToString().Select((letter, i) => char.IsUpper(letter) ? (i > 0 ? "-" : "") + char.ToLowerInvariant(letter) : letter.ToString()));
 
-    private static T Parse<T>(string name)
+    /// <summary>The choice that is written so.</summary>
+    public static T Parse<T>(string name)
         where T : struct, Enum =>
         Enum.GetValues<T>().Single(value => Name(value) == name);
 

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using OnnxMorph.Cli.Reports;
 using OnnxMorph.Initialization;
 using OnnxMorph.Kernels;
@@ -10,7 +11,7 @@ using OnnxMorph.Weights;
 namespace OnnxMorph.Cli.Commands;
 
 /// <summary><c>onnxmorph init MODEL -o OUT</c>: the model with fresh parameters.</summary>
-internal static class InitCommand
+internal static partial class InitCommand
 {
     public static Command Create()
     {
@@ -104,6 +105,9 @@ internal static class InitCommand
         : double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double gain) && gain > 0 && double.IsFinite(gain) ? gain
         : throw new UsageException($"'{text}' is no gain: give a positive number, or auto.");
 
+    [GeneratedRegex("'[^']*'")]
+    private static partial Regex NodeName();
+
     private static void Print(Terminal terminal, InitReport report, string? multipliers)
     {
         terminal.Table(["tensor", "start", "free", "share", "fan in", "fan out", "κ", "gain", "variance", "rate"],
@@ -114,8 +118,9 @@ internal static class InitCommand
             ]), 2, 3, 4, 5, 6, 7, 8, 9);
         foreach (var same in report.Tensors.Where(t => t.Start == TensorStart.Number).GroupBy(t => t.Number))
             terminal.Line($"{Text.Some(same.Count(), "tensor")} of {Text.Short(same.Key!.Value)}");
-        foreach (var same in report.Tensors.Where(t => t.Note is not null).GroupBy(t => (t.Start == TensorStart.Kept, t.Note)))
-            terminal.Line($"  {(same.Key.Item1 ? "kept" : "note")}: {same.First().Name}{(same.Count() > 1 ? $" and {same.Count() - 1} more" : "")}: {same.Key.Note}");
+        // One line for each reason, whichever node it names.
+        foreach (var same in report.Tensors.Where(t => t.Note is not null).GroupBy(t => (t.Start == TensorStart.Kept, NodeName().Replace(t.Note!, ""))))
+            terminal.Line($"  {(same.Key.Item1 ? "kept" : "note")}: {same.First().Name}{(same.Count() > 1 ? $" and {same.Count() - 1} more" : "")}: {same.First().Note}");
         foreach (string note in report.Notes)
             terminal.Line($"note: {note}");
         terminal.Line($"wrote {report.Output}");

@@ -70,8 +70,9 @@ internal sealed record Fans(double In, double Out, double KernelIn, double Kerne
         IReadOnlyList<long> shape = use.Shape;
         long from = use.Constants.TakeWhile(c => c != constant).Sum(c => c.Count);
         // Rows of T by outputs, columns by inputs; parts have rows and columns of their own.
-        Lines rows = new(form, shape, WeightAxis.Output), columns = new(form, shape, WeightAxis.Input);
-        var free = new HashSet<long>();
+        long last = use.Constants.Sum(c => c.Count);
+        Lines rows = new(form, shape, WeightAxis.Output, last + 1), columns = new(form, shape, WeightAxis.Input, last + 1);
+        var met = new bool[constant.Count];
         long uses = 0;
         var index = new long[shape.Count];
         for (long e = 0; e < elements.Length; e++)
@@ -93,16 +94,17 @@ internal sealed record Fans(double In, double Out, double KernelIn, double Kerne
             columns.Add(index, elements[e], own, perInput);
             if (own)
             {
-                free.Add(elements[e]);
+                met[elements[e] - from - 1] = true;
                 uses++;
             }
         }
 
         if (uses == 0)
             return new Fans(0, 0, 0, 0, constant.Count, 0, 1, false);
+        long free = met.LongCount(m => m);
         return new Fans(
             rows.Mean(rows.Sums), columns.Mean(columns.Sums), rows.Mean(rows.Counts), columns.Mean(columns.Counts),
-            free.Count, (double)uses / free.Count, periodic, repeats || rows.Repeats() || columns.Repeats());
+            free, (double)uses / free, periodic, repeats || (uses > free && (rows.Repeats() || columns.Repeats())));
     }
 
     /// <summary>Rows or columns of T, as far as the weight tells them apart: positions of one channel have the same entries.</summary>
@@ -110,10 +112,12 @@ internal sealed record Fans(double In, double Out, double KernelIn, double Kerne
     {
         private readonly long[] _factors, _divisors;
         private readonly bool[] _hasOwn;
-        private readonly List<(long Line, long Element)> _places = [];
+        private readonly List<long> _places = [];
+        private readonly long _elements;
 
-        public Lines(WeightForm form, IReadOnlyList<long> shape, WeightAxis kind)
+        public Lines(WeightForm form, IReadOnlyList<long> shape, WeightAxis kind, long elements)
         {
+            _elements = elements;
             (_factors, _divisors) = (new long[shape.Count], new long[shape.Count]);
             long count = 1;
             for (int axis = shape.Count - 1; axis >= 0; axis--)
@@ -143,7 +147,7 @@ internal sealed record Fans(double In, double Out, double KernelIn, double Kerne
             if (!own)
                 return;
             _hasOwn[line] = true;
-            _places.Add((line, element));
+            _places.Add(line * _elements + element);
         }
 
         /// <summary>Mean over the lines in which the parameter stands.</summary>

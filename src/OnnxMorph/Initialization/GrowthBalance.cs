@@ -27,7 +27,7 @@ internal sealed class GrowthBalance
     private GrowthBalance(AxisAnalysis analysis, IReadOnlyDictionary<Constant, int> layers, Func<Use, bool> isZero) =>
         (_analysis, _layers, _isZero) = (analysis, layers, isZero);
 
-    /// <summary>log α of each layer, and where α is held to 1 although another is wanted, what holds it.</summary>
+    /// <summary>log α of each layer, and where α can only be 1 although another is wanted, what holds it.</summary>
     /// <param name="analysis">The graph.</param>
     /// <param name="layers">Numbers of the constants that may be scaled.</param>
     /// <param name="isZero">Whether a constant that is read somewhere is initialised to zeros.</param>
@@ -157,7 +157,8 @@ internal sealed class GrowthBalance
         var held = new string?[count];
         for (int layer = 0; layer < count; layer++)
         {
-            if (Math.Abs(logs[layer]) > Dependent)
+            // Its own axis lies in what the conditions span: no other layer could make it good.
+            if (1 - basis.Sum(row => row[layer] * row[layer]) > Dependent)
                 continue;
             logs[layer] = 0;
             if (Math.Abs(wanted[layer] - mean) > Dependent)

@@ -37,8 +37,8 @@ def row(model, folder):
     code, result = run("verify", none, variance, *(["--inputs", samples] if samples.exists() else []))
     if "outputs" not in result:
         return [model.stem, scaled, len(weights) - scaled, kept, f"exit code {code}: {result['error']}"]
-    floors = [o["maxAbs"] / o["noiseFloor"] for o in result["outputs"] if o["noiseFloor"]]
-    difference = result["exactness"] if result["exactness"] == "bit-exact" else f"{max(floors, default=0):.1f}"
+    ratio = max(o["noiseRatio"] for o in result["outputs"])
+    difference = result["exactness"] if result["exactness"] == "bit-exact" else f"{ratio:.1f}"
     return [model.stem, scaled, len(weights) - scaled, kept, difference if code == 0 else f"**{difference}**: {result.get('reason')}"]
 
 

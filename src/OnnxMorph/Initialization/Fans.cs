@@ -44,10 +44,10 @@ internal sealed record Fans(double In, double Out, double KernelIn, double Kerne
             reach = found;
         }
 
-        long[]? elements = use.Elements(analysis, out bool known);
-        if (!known)
+        long[]? elements = use.Elements(analysis, out string? unknown);
+        if (unknown is not null)
         {
-            why = "other nodes compute its weight from it, and do not only choose elements";
+            why = unknown;
             return null;
         }
 

@@ -45,6 +45,14 @@ internal static class SpatialReach
             // A convolution's tap t sees input o·stride + t·dilation − pad; a transposed one's gives input i to result i·stride + t·dilation − pad.
             (long steps, long limit) = transposed ? (inputs[axis], outputs[axis]) : (outputs[axis], inputs[axis]);
             var counts = new long[kernel[axis]];
+            if (source.Index().All(s => s.Item == s.Index))
+            {
+                for (int tap = 0; tap < counts.Length; tap++)
+                    counts[tap] = Steps(tap * dilation - pads.Begin[axis], stride, steps, limit);
+                reach[axis] = new AxisReach(counts, inputs[axis], outputs[axis], IsPeriodic: false, Repeats: false);
+                continue;
+            }
+
             bool repeats = false;
             var met = new HashSet<long>();
             for (int tap = 0; tap < counts.Length; tap++)
@@ -70,6 +78,14 @@ internal static class SpatialReach
         return reach;
     }
 
+    // How many of the steps s there are with 0 ≤ first + s·stride < limit.
+    private static long Steps(long first, long stride, long steps, long limit)
+    {
+        long from = first >= 0 ? 0 : (-first + stride - 1) / stride;
+        long to = first >= limit ? 0 : (limit - 1 - first) / stride + 1;
+        return Math.Max(Math.Min(to, steps) - from, 0);
+    }
+
     // For each position along each spatial axis of the layer's input the position of the data that stands there; −1 for zeros. The nodes in front
     // that put positions together (Pad, or Slice and Concat) are evaluated on the numbers of the positions.
     private static long[][]? Sources(AxisAnalysis analysis, NodeAxes node, long[] inputs)
@@ -91,13 +107,30 @@ internal static class SpatialReach
 
         if (data.Contains(value))
             return plain;
-        if (data.Count != 1 || analysis.Shapes.Dims(data[0]) is not { } dims)
+        List<(string Name, long[] Dims)> traced = [.. data.Select(name => (name, (long[])[1, 1, .. analysis.Shapes.Dims(name)![2..]]))];
+        if (ElementTrace.Of(analysis.Graph, value, traced) is not { } numbers || numbers.Length != inputs.Aggregate(1L, (a, b) => a * b))
             return null;
-        dims = [1, 1, .. dims[2..]];
-        // A part of the data alone, with nothing around it: the layer sees all that it is given.
-        if (ElementTrace.Of(analysis.Graph, value, [(data[0], dims)]) is not { } numbers || numbers.Length != inputs.Aggregate(1L, (a, b) => a * b))
-            return null;
-        return ByAxis(numbers, inputs, dims[2..]);
+        return (traced.Count == 1 ? ByAxis(numbers, inputs, traced[0].Dims[2..]) : null) ?? ByPresence(numbers, inputs);
+    }
+
+    // Several values beside each other: each position is data of its own, or a zero.
+    private static long[][]? ByPresence(long[] numbers, long[] padded)
+    {
+        long[] strides = Strides(padded);
+        long[][] result = [.. padded.Select(size => Enumerable.Repeat(-1L, (int)size).ToArray())];
+        for (long i = 0; i < numbers.Length; i++)
+        {
+            for (int axis = 0; axis < padded.Length && numbers[i] != 0; axis++)
+            {
+                long at = i / strides[axis] % padded[axis];
+                result[axis][at] = at;
+            }
+        }
+
+        for (long i = 0; i < numbers.Length; i++)
+            if ((numbers[i] != 0) != Enumerable.Range(0, padded.Length).All(axis => result[axis][i / strides[axis] % padded[axis]] >= 0))
+                return null;
+        return result;
     }
 
     // Splits positions of the whole into positions along each axis; null where they are not made of such.

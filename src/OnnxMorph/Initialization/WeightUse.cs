@@ -13,7 +13,10 @@ namespace OnnxMorph.Initialization;
 /// <param name="Constants">The floating-point constants that the value is made of.</param>
 internal sealed record WeightUse(NodeAxes Node, int Input, IReadOnlyList<Constant> Constants)
 {
-    private (long[]? Elements, bool Known)? _elements;
+    // More elements than these are not traced: that takes some 50 bytes for each.
+    private const long MostTraced = 1 << 26;
+
+    private (long[]? Elements, string? Why)? _elements;
 
     /// <summary>Name of the value.</summary>
     public string Value => Node.Node.Input[Input];
@@ -43,14 +46,21 @@ internal sealed record WeightUse(NodeAxes Node, int Input, IReadOnlyList<Constan
     /// zero; null where they are those of one constant, each once.
     /// </summary>
     /// <param name="analysis">The graph.</param>
-    /// <param name="known">Whether they could be told.</param>
-    public long[]? Elements(AxisAnalysis analysis, out bool known)
+    /// <param name="why">Why they cannot be told; null where they can.</param>
+    public long[]? Elements(AxisAnalysis analysis, out string? why)
     {
         if (_elements is not { } found)
-            _elements = found = MovesOnly(analysis) ? (null, true)
-                : ElementTrace.Of(analysis.Graph, Value, [.. Constants.Select(c => (c.Name, (long[])[.. c.Shape]))]) is { } elements ? (elements, true) : (null, false);
-        known = found.Known;
+            _elements = found = MovesOnly(analysis) ? (null, null) : Traced(analysis);
+        why = found.Why;
         return found.Elements;
+    }
+
+    private (long[]?, string?) Traced(AxisAnalysis analysis)
+    {
+        if (Shape.Aggregate(1L, (a, b) => a * b) > MostTraced)
+            return (null, $"the layer's weight, which other nodes make of it, has more than {MostTraced} elements");
+        return ElementTrace.Of(analysis.Graph, Value, [.. Constants.Select(c => (c.Name, (long[])[.. c.Shape]))]) is { } elements
+            ? (elements, null) : (null, "other nodes compute its weight from it, and do not only choose elements");
     }
 
     private bool MovesOnly(AxisAnalysis analysis)

@@ -4,7 +4,6 @@ using OnnxMorph.Tests.Testing;
 using OnnxMorph.Verification;
 using OnnxMorph.Weights;
 using Xunit;
-using Array = OnnxMorph.Tests.Testing.Array;
 
 namespace OnnxMorph.Tests.Initialization;
 
@@ -82,8 +81,8 @@ public sealed class GrowthTests
         try
         {
             string from = Path.Combine(folder.FullName, "none.onnx"), to = Path.Combine(folder.FullName, "variance.onnx");
-            OnnxWriter.Write(parent, from, new EvaluatedWeights(new WeightEvaluator()));
-            OnnxWriter.Write(child, to, new EvaluatedWeights(new WeightEvaluator()));
+            OnnxWriter.Write(parent, from, new EvaluatedWeights(new WeightEvaluator()), cancellation: TestContext.Current.CancellationToken);
+            OnnxWriter.Write(child, to, new EvaluatedWeights(new WeightEvaluator()), cancellation: TestContext.Current.CancellationToken);
             VerificationReport report = Verifier.Compare(from, to, new VerifyOptions(), TestContext.Current.CancellationToken);
             Assert.True(report.Passed, report.Reason);
         }

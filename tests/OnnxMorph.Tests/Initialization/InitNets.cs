@@ -1,5 +1,4 @@
 using OnnxMorph.Initialization;
-using OnnxMorph.Morphs;
 using OnnxMorph.Onnx;
 using OnnxMorph.Structure;
 using OnnxMorph.Tests.Testing;

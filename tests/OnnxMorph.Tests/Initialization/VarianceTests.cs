@@ -1,7 +1,5 @@
 using OnnxMorph.Initialization;
-using OnnxMorph.Morphs;
 using OnnxMorph.Tests.Testing;
-using OnnxMorph.Weights;
 using Xunit;
 using Array = OnnxMorph.Tests.Testing.Array;
 
@@ -82,7 +80,7 @@ public sealed class VarianceTests
         Close(1.0 / (2 * 9), InitNets.Weights(net, new InitOptions { Method = InitMethod.Lecun })["w"].Variance!.Value);
     }
 
-    public static TheoryData<string> Layers => ["zero-padded", "asymmetric", "SAME_LOWER", "circular", "circular by slices", "strided", "dilated", "grouped", "transposed",
+    public static TheoryData<string> Layers => ["zero-padded", "padded in front", "mirrored", "side by side", "asymmetric", "SAME_LOWER", "circular", "circular by slices", "strided", "dilated", "grouped", "transposed",
         "transposed, grouped", "circulant", "circulant matrix", "tiled", "two halves", "zeros in the weight", "matrix in front", "einsum", "uniform"];
 
     private static Net Layer(string kind)
@@ -94,6 +92,9 @@ public sealed class VarianceTests
         net.Output(kind switch
         {
             "zero-padded" or "uniform" => Conv(x, new { pads = (int[])[2, 2, 2, 2] }),
+            "padded in front" => Conv(net.Op("Pad", [x, net.Ints(0, 0, 2, 1, 0, 0, 0, 2)]), new { pads = (int[])[1, 0, 1, 0] }),
+            "mirrored" => Conv(net.Op("Pad", [x, net.Ints(0, 0, 2, 2, 0, 0, 2, 2)], new { mode = "reflect" }), new { kernel_shape = (int[])[5, 5] }),
+            "side by side" => Conv(net.Op("Pad", [net.Op("Concat", [x, net.Op("Neg", [x])], new { axis = 3 }), net.Ints(0, 0, 2, 2, 0, 0, 2, 2)]), new { kernel_shape = (int[])[5, 5] }),
             "asymmetric" => Conv(x, new { pads = (int[])[4, 0, 1, 3] }),
             "SAME_LOWER" => Conv(x, new { auto_pad = "SAME_LOWER", strides = (int[])[3, 3] }),
             "circular" => Conv(net.Op("Pad", [x, net.Ints(0, 0, 2, 3, 0, 0, 2, 1)], new { mode = "wrap" }), new { kernel_shape = (int[])[5, 5] }),

@@ -11,24 +11,27 @@ public sealed class VarianceTests
     // Valid pairs of a 3×3 kernel with padding 1 along an axis of n: 3n − 2.
     private static double Padded(double channels, double n) => channels * Math.Pow((3 * n - 2) / n, 2);
 
-    private static void Holds(Net net, params (string Name, double FanIn, double Free, double Share, double Gain)[] layers)
+    private static void Holds(Net net, params (string Name, double FanIn, double Free, double Share, double Gain)[] layers) =>
+        Holds(net, [GrowthRule.Variance, GrowthRule.Share, GrowthRule.Multipliers], layers);
+
+    private static void Holds(Net net, GrowthRule[] rules, (string Name, double FanIn, double Free, double Share, double Gain)[] layers)
     {
-        Dictionary<string, DrawnWeight> variance = InitNets.Weights(net, new InitOptions());
-        Dictionary<string, DrawnWeight> share = InitNets.Weights(net, new InitOptions { Growth = GrowthRule.Share });
-        Dictionary<string, DrawnWeight> rates = InitNets.Weights(net, new InitOptions { Growth = GrowthRule.Multipliers });
-        Assert.Equal(layers.Length, rates.Count);
         // One chain from the input to the output: (Πκ)^(1/L) is over all layers.
         double kappas = Math.Exp(layers.Average(l => Math.Log(l.FanIn / Math.Sqrt(l.Free)))), shares = Math.Exp(layers.Average(l => Math.Log(l.Share)));
-        foreach (var (name, fanIn, free, uses, gain) in layers)
+        foreach (GrowthRule rule in rules)
         {
-            Close(fanIn, rates[name].FanIn);
-            Assert.Equal(free, rates[name].FreeParameters);
-            Close(uses, rates[name].Share);
-            Close(gain, rates[name].Gain);
-            Close(gain / fanIn * (fanIn / Math.Sqrt(free)) / kappas, variance[name].Variance!.Value);
-            Close(gain / fanIn * uses / shares, share[name].Variance!.Value);
-            Close(gain / fanIn, rates[name].Variance!.Value);
-            Close(1 / uses, rates[name].LearningRateMultiplier);
+            Dictionary<string, DrawnWeight> weights = InitNets.Weights(net, new InitOptions { Growth = rule });
+            Assert.Equal(layers.Length, weights.Count);
+            foreach (var (name, fanIn, free, uses, gain) in layers)
+            {
+                Close(fanIn, weights[name].FanIn);
+                Assert.Equal(free, weights[name].FreeParameters);
+                Close(uses, weights[name].Share);
+                Close(gain, weights[name].Gain);
+                double square = rule switch { GrowthRule.Variance => fanIn / Math.Sqrt(free) / kappas, GrowthRule.Share => uses / shares, _ => 1 };
+                Close(gain / fanIn * square, weights[name].Variance!.Value);
+                Close(rule == GrowthRule.Multipliers ? 1 / uses : 1, weights[name].LearningRateMultiplier);
+            }
         }
     }
 
@@ -43,8 +46,12 @@ public sealed class VarianceTests
         ("conv1.weight", Padded(1, 28), 288, 1, 2), ("conv2.weight", Padded(32, 14), 18432, 1, 2), ("periodic.weight", 3025, 3025, 3136, 2), ("fc.weight", 3136, 31360, 1, 1));
 
     [Fact]
-    public void Network_c_has_the_variances_of_a_hand_calculation() => Holds(InitNets.C(),
-        ("conv1.weight", Padded(1, 28), 288, 1, 2), ("conv2.weight", Padded(32, 14), 18432, 1, 2), ("circulant.weight", 3136, 3136, 1568, 2), ("fc.weight", 1568, 15680, 1, 1));
+    public void Network_c_has_the_variances_of_a_hand_calculation() => Holds(InitNets.C(), [GrowthRule.Variance],
+        [("conv1.weight", Padded(1, 28), 288, 1, 2), ("conv2.weight", Padded(32, 14), 18432, 1, 2), ("circulant.weight", 3136, 3136, 1568, 2), ("fc.weight", 1568, 15680, 1, 1)]);
+
+    [Fact]
+    public void Network_c_with_smaller_blocks_has_them_under_every_rule() => Holds(InitNets.C(block: 98),
+        ("conv1.weight", Padded(1, 28), 288, 1, 2), ("conv2.weight", Padded(32, 14), 18432, 1, 2), ("circulant.weight", 196, 196, 98, 2), ("fc.weight", 98, 980, 1, 1));
 
     [Fact]
     public void Network_d_has_the_variances_of_a_hand_calculation() => Holds(InitNets.D(),

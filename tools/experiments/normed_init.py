@@ -9,6 +9,7 @@ name. Needs torch, onnx, tqdm, matplotlib and npm; the command is `onnxmorph`, o
 """
 
 import argparse
+import functools
 import json
 import statistics
 from pathlib import Path
@@ -99,25 +100,29 @@ def export(kind, folder):
     return file
 
 
-def initialised(kind, arm, seed, folder):
-    """The network with the command's weights, and the parameter groups of its optimiser."""
+@functools.lru_cache(maxsize=1)
+def fresh(kind, arm, seed, folder):
+    """Weights by name, learning-rate multipliers and shares by name, as the command gives them."""
     parent, child, rates = export(kind, folder), folder / "fresh.onnx", folder / "rates.json"
     method = ["--method", arm] if arm in ("he", "xavier") else ["--method", "normed", "--growth", arm]
     report = frame.onnxmorph("init", parent, "-o", child, *method, "--seed", seed, "--multipliers", rates, "--force")
-    weights = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(child).graph.initializer}
+    weights = {t.name: torch.from_numpy(onnx.numpy_helper.to_array(t).copy()) for t in onnx.load(child).graph.initializer}
+    return weights, json.loads(rates.read_text()), {t["name"]: t["weight"]["share"] for t in report["tensors"] if t["weight"]}
+
+
+def initialised(kind, arm, seed, folder):
+    """The network with the command's weights, and the learning-rate multipliers of its parameters."""
+    weights, rates, shares = fresh(kind, arm, seed, folder)
     model = Network(kind)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(torch.from_numpy(weights[name].copy()))
-    # v stands in the file, v / √share in the graph.
-    if arm == "reparametrised":
-        shares = {t["name"]: t["weight"]["share"] for t in report["tensors"] if t["weight"]}
+            parameter.copy_(weights[name])
+        # v stands in the file, v / √share in the graph.
         for name, module in model.named_modules():
-            if shares.get(f"{name}.weight", 1) != 1:
+            if arm == "reparametrised" and shares.get(f"{name}.weight", 1) != 1:
                 torch.nn.utils.parametrize.register_parametrization(module, "weight", Divided(shares[f"{name}.weight"] ** 0.5), unsafe=True)
-                with torch.no_grad():
-                    module.parametrizations.weight.original.copy_(torch.from_numpy(weights[f"{name}.weight"].copy()))
-    return model, json.loads(rates.read_text())
+                module.parametrizations.weight.original.copy_(weights[f"{name}.weight"])
+    return model, rates
 
 
 class Divided(nn.Module):
@@ -221,7 +226,7 @@ def main():
     args.output.mkdir(parents=True, exist_ok=True)
     # Seed by seed, so that a budget that ends early leaves all arms compared on the same seeds.
     runs = [{"network": n, "arm": a, "rate": r, "seed": s, "epochs": args.epochs}
-            for s in range(args.seeds) for n in args.networks for r in args.rates for a in args.arms]
+            for s in range(args.seeds) for n in args.networks for a in args.arms for r in args.rates]
     results = frame.carry_out(runs, lambda run: train(run, args.output, args.epochs), args.output / "results.json", args.minutes)
     table = summarise(results)
     (args.output / "summary.json").write_text(json.dumps(table, indent=1))

@@ -72,6 +72,7 @@ internal static class CommandLine
             RankCommand.Create(),
             MorphCommand.Create(),
             TransferCommand.Create(),
+            InitCommand.Create(),
             VerifyCommand.Create(),
             ExchangeCommands.Export(),
             ExchangeCommands.Import(),

@@ -66,6 +66,17 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
               onnxmorph transfer source.onnx target.onnx -o filled.onnx --report filled.html
                   The same drawn: both networks' blocks with ribbons between them, the score matrix, and every tensor in the colour of its origin.
             """,
+        ["init"] = """
+            Examples:
+              onnxmorph init model.onnx -o fresh.onnx
+                  Every weight drawn at the variance that keeps signals, with growth made consistent where parameters are shared.
+              onnxmorph init model.onnx -o fresh.onnx --growth multipliers --multipliers rates.json
+                  Learning-rate multipliers by parameter name, for the parameter groups of an optimiser.
+              onnxmorph init model.onnx -o fresh.onnx --method he --layers 'blocks:head' --seed 7
+                  A new head on a trained model.
+              onnxmorph init model.onnx -o fresh.onnx --report fresh.html
+                  Each layer's free parameters, fans, κ, variance and multiplier, and what was kept and why.
+            """,
         ["export"] = """
             Names are those of the model's initializers, which PyTorch keeps where it exports with training=TrainingMode.PRESERVE and
             do_constant_folding=False.

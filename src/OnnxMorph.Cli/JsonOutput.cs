@@ -1,6 +1,7 @@
 using System.Text.Json.Serialization;
 using OnnxMorph.Alignment;
 using OnnxMorph.Graph;
+using OnnxMorph.Initialization;
 using OnnxMorph.Morphs;
 using OnnxMorph.Ranking;
 using OnnxMorph.Safetensors;
@@ -52,6 +53,7 @@ internal sealed record ErrorJson(string Error, int ExitCode);
 [JsonSerializable(typeof(SimilarityJson))]
 [JsonSerializable(typeof(RankJson))]
 [JsonSerializable(typeof(TransferReport))]
+[JsonSerializable(typeof(InitReport))]
 [JsonSerializable(typeof(ExchangeReport))]
 [JsonSerializable(typeof(ErrorJson))]
 internal sealed partial class CliJson : JsonSerializerContext;

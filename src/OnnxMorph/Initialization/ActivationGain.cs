@@ -36,7 +36,7 @@ internal sealed class ActivationGain
             _regions.TryAdd(region.Input, region);
     }
 
-    /// <summary>The gain for a layer that makes <paramref name="value"/>: of what follows directly, behind a bias, moves of elements or a max pool.</summary>
+    /// <summary>The gain for a layer that makes <paramref name="value"/>: of what follows directly, or behind a bias, moves of elements, a max pool or a batch norm, which starts as the identity.</summary>
     public double Behind(string value)
     {
         ModelGraph graph = _analysis.Graph;
@@ -49,7 +49,7 @@ internal sealed class ActivationGain
             if (readers is not [{ Unknown: null } next] || OperatorRules.For(next.Node) is not { } rule)
                 return 1;
             bool bias = next.Node.OpType == "Add" && Enumerable.Range(0, 2).Any(i => next.IsWeight(i) && rule.IsParameter(next, i));
-            if (!bias && !rule.MovesElements && next.Node.OpType is not ("Dropout" or "MaxPool"))
+            if (!bias && !rule.MovesElements && rule is not BatchNormalizationRule && next.Node.OpType is not ("Dropout" or "MaxPool"))
                 return 1;
             value = next.Node.Output[0];
         }

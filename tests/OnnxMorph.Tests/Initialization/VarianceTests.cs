@@ -153,7 +153,8 @@ public sealed class VarianceTests
     [InlineData("LeakyRelu", 2 / (1 + 0.01 * 0.01))]
     [InlineData("Clip", 2.0)]
     [InlineData("Identity", 1)]
-    [InlineData("norm", 1)]
+    [InlineData("batch norm", 2)]
+    [InlineData("instance norm", 1)]
     [InlineData("residual", 1)]
     [InlineData("PRelu", 2 / (1 + 0.25 * 0.25))]
     // ∫ (z·Φ(z))² φ(z) dz and the like, by adaptive quadrature in float64.
@@ -169,7 +170,8 @@ public sealed class VarianceTests
         net.Output(kind switch
         {
             "Clip" => net.Op("Clip", [y, net.Filled(0)]),
-            "norm" => net.Relu(net.BatchNorm(y, 4)),
+            "batch norm" => net.Relu(net.BatchNorm(y, 4)),
+            "instance norm" => net.Relu(net.Op("InstanceNormalization", [y, net.Positive(4), net.Weight([4])])),
             "residual" => net.Relu(net.Add(y, x)),
             "PRelu" => net.Op("PRelu", [y, net.Weight([4, 1, 1])]),
             "SiLU" => net.Mul(y, net.Op("Sigmoid", [y])),

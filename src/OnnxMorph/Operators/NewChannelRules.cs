@@ -78,7 +78,7 @@ internal static class NewChannelRules
     }
 
     // A limit of Clip: an attribute until operator set 11, an input from then on; no number where it is computed.
-    private static double Limit(NodeAxes node, int input, string attribute, double none) =>
+    public static double Limit(NodeAxes node, int input, string attribute, double none) =>
         node.Attribute(attribute) is { } given ? given.F
         : node.Node.Input.Count <= input || node.Node.Input[input].Length == 0 ? none
         : node.Scalar(input) ?? double.NaN;

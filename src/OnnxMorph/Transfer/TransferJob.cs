@@ -3,6 +3,8 @@ using OnnxMorph.Alignment;
 using OnnxMorph.Axes;
 using OnnxMorph.Calibration;
 using OnnxMorph.Graph;
+using OnnxMorph.Initialization;
+using OnnxMorph.Morphs;
 using OnnxMorph.Onnx;
 using OnnxMorph.Structure;
 using OnnxMorph.Transfer.Containment;
@@ -92,6 +94,9 @@ public sealed record TransferReport(
     /// <summary>The file of the trained model.</summary>
     public required string Source { get; init; }
 
+    /// <summary>How tensors were initialised that the source fills with nothing; null where they kept the target's own numbers.</summary>
+    public InitMethod? Fresh { get; init; }
+
     /// <summary>The file of the model that was filled.</summary>
     public required string Target { get; init; }
 
@@ -124,6 +129,9 @@ public sealed class TransferJob
 
     /// <summary>Which channels go where.</summary>
     public WidthRule Width { get; init; }
+
+    /// <summary>How tensors start that the source fills with nothing; null leaves them the target's own numbers.</summary>
+    public InitMethod? Fresh { get; init; }
 
     /// <summary>How an aligned layer's tensors become those of another shape (<see cref="TransferMethod.Dp"/>).</summary>
     public TransferOperator Operator { get; init; } = TransferOperator.Maps;
@@ -191,6 +199,8 @@ public sealed class TransferJob
         while (carried is { Outputs.Count: > 0, Passed: false } && contained!.Approximations.Count == 0 && Refutes(contained));
 
         IReadOnlyList<StageStatistics> stages = [];
+        if (Fresh is { } method)
+            (to, tensors) = Filled(to.Model, tensors, method, Path.Combine(folder.Path, "filled.onnx"));
         OnnxModel result = to.Model;
         if (Calibrate is { } samples)
             (result, stages) = Calibrated(from, to, transfer, plan.Pairs, samples, folder.Path, notes);
@@ -203,6 +213,7 @@ public sealed class TransferJob
             Source = Path.GetFullPath(Source),
             Target = Path.GetFullPath(Target),
             Carried = carried,
+            Fresh = Fresh,
             Alignment = alignment,
         };
 
@@ -248,6 +259,23 @@ public sealed class TransferJob
             string path = Path.Combine(folder.Path, $"{name}.onnx");
             OnnxWriter.Write(model, path, new EvaluatedWeights(Evaluator), new WriteOptions { Force = true }, null, cancellation);
             return path;
+        }
+
+        // What was carried may be forms of constants of their own by now, so the graph is looked at again.
+        (AnalysedModel, IReadOnlyList<TransferredTensor>) Filled(OnnxModel carried, IReadOnlyList<TransferredTensor> tensors, InitMethod method, string file)
+        {
+            Begin("initialising");
+            OnnxWriter.Write(carried, file, new EvaluatedWeights(Evaluator), null, null, cancellation);
+            AnalysedModel model = AnalysedModel.Of(OnnxReader.Read(file));
+            HashSet<string> names = [.. tensors.Where(t => t.Origin == TensorOrigin.Fresh).Select(t => t.Name)];
+            names.ExceptWith(tensors.Where(t => t.Origin != TensorOrigin.Fresh).Select(t => t.Name));
+            var plan = InitPlan.Of(model, new InitOptions { Method = method, Seed = Seed }, names);
+            plan.Apply();
+            notes.AddRange(plan.Notes);
+            var starts = plan.Tensors.ToDictionary(t => t.Name);
+            return (new AnalysedModel(model.Model, new ModelGraph(model.Model), model.Analysis, model.Structure), [.. tensors.Select(t =>
+                t.Origin != TensorOrigin.Fresh || starts.GetValueOrDefault(t.Name) is not { } start || !names.Contains(t.Name) ? t
+                    : t with { Note = start.Start == TensorStart.Kept ? $"{t.Note}, and it keeps its own numbers: {start.Note}" : $"{t.Note}, so it is initialised" })]);
         }
 
         (OnnxModel, IReadOnlyList<StageStatistics>) Calibrated(

@@ -6,6 +6,7 @@ using OnnxMorph.Cli.Reports;
 using OnnxMorph.Kernels;
 using OnnxMorph.Morphs;
 using OnnxMorph.Transfer;
+using OnnxMorph.Transfer.Rules;
 using OnnxMorph.Verification;
 using OnnxMorph.Weights;
 
@@ -34,13 +35,7 @@ internal static class TransferCommand
         };
         operation.AcceptOnlyFromAmong([.. Enum.GetNames<TransferOperator>().Select(n => n.ToLowerInvariant())]);
         Option<bool> published = CommonOptions.Published();
-        var width = new Option<string>("--width")
-        {
-            Description = "Which channels go where: importance (the largest norms' scales, evenly where the target has more), uniform, leading or centre.",
-            HelpName = "RULE",
-            DefaultValueFactory = _ => "importance",
-        };
-        width.AcceptOnlyFromAmong([.. Enum.GetNames<WidthRule>().Select(n => n.ToLowerInvariant())]);
+        var rules = new RuleOptions();
         var calibrate = new Option<string?>("--calibrate")
         {
             Description = "Samples of the inputs (.npz, .npy, .pb or a test_data_set folder): statistics of batch norms, or of layers that norms were folded into, are set on them.",
@@ -54,12 +49,16 @@ internal static class TransferCommand
         Option<bool> force = CommonOptions.Force(), json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
         var command = new Command("transfer", "Fills a model's weights from a trained model of another width and depth.")
         {
-            source, target, output, method, operation, published, width, calibrate, noVerify, inputs, seed, device, page, force, json, quiet,
+            source, target, output, method, operation, published, calibrate, noVerify, inputs, seed, device, page, force, json, quiet,
         };
+        foreach (Option rule in rules.All)
+            command.Options.Add(rule);
         command.SetAction((parsed, cancellation) =>
         {
             var terminal = new Terminal(parsed.InvocationConfiguration, parsed.GetValue(json), parsed.GetValue(quiet));
             ulong seedValue = parsed.GetValue(seed);
+            TransferMethod kind = Enum.Parse<TransferMethod>(parsed.GetRequiredValue(method), ignoreCase: true);
+            TransferRules carried = rules.Read(parsed, kind);
             string from = parsed.GetRequiredValue(source), to = parsed.GetRequiredValue(target);
             using OutputFile? file = ReportFile.Open(
                 parsed.GetValue(page), parsed.GetValue(force), from, to, parsed.GetRequiredValue(output), parsed.GetValue(calibrate), parsed.GetValue(inputs));
@@ -69,10 +68,10 @@ internal static class TransferCommand
                 Source = from,
                 Target = to,
                 Output = parsed.GetRequiredValue(output),
-                Method = Enum.Parse<TransferMethod>(parsed.GetRequiredValue(method), ignoreCase: true),
+                Method = kind,
                 Operator = Enum.Parse<TransferOperator>(parsed.GetRequiredValue(operation), ignoreCase: true),
                 Runs = parsed.GetValue(published) ? RunRule.Any : RunRule.Blocks,
-                Width = Enum.Parse<WidthRule>(parsed.GetRequiredValue(width), ignoreCase: true),
+                Rules = carried,
                 Calibrate = parsed.GetValue(calibrate),
                 Seed = seedValue,
                 Verify = parsed.GetValue(noVerify) ? null : new VerifyOptions { InputsPath = parsed.GetValue(inputs), Seed = seedValue },

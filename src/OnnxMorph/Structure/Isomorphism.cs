@@ -18,9 +18,12 @@ public sealed record SectionPair(Section Target, Section Source, int Copy, Secti
 public sealed record Isomorphism(IReadOnlyList<SectionPair> Pairs, string? Difference)
 {
     /// <summary>Compares two networks.</summary>
-    public static Isomorphism Of(AnalysedModel source, AnalysedModel target) => new Comparison(source, target).Run();
+    /// <param name="source">The source.</param>
+    /// <param name="target">The target.</param>
+    /// <param name="depth">Which of a stage's blocks goes to which.</param>
+    public static Isomorphism Of(AnalysedModel source, AnalysedModel target, DepthRule depth = DepthRule.Even) => new Comparison(source, target, depth).Run();
 
-    private sealed class Comparison(AnalysedModel source, AnalysedModel target)
+    private sealed class Comparison(AnalysedModel source, AnalysedModel target, DepthRule depth)
     {
         private readonly List<SectionPair> _pairs = [];
         private string? _difference;
@@ -110,8 +113,8 @@ public sealed record Isomorphism(IReadOnlyList<SectionPair> Pairs, string? Diffe
             model.Analysis.Node(place.Node) is { Layer: { Groups: > 1 } layer } axes && axes.In(layer.WeightInput)[1].Size == 1;
 
         /// <summary>
-        /// The first block of a stage goes to the first; the others are spread evenly, those that differ in more than channels (a window's
-        /// shift) among their like: block j of dT takes 1 + ⌊(j−1)(dS−2)/(dT−2) + ½⌋ of dS (METHODS.md §3.2).
+        /// The first block of a stage goes to the first; the others as the rule says, those that differ in more than channels (a window's
+        /// shift) among their like. A cycle begins at the first where that is like the others.
         /// </summary>
         private void Pair(List<Block> sources, List<Block> targets, bool isFirst)
         {
@@ -124,9 +127,11 @@ public sealed record Isomorphism(IReadOnlyList<SectionPair> Pairs, string? Diffe
                 List<Block> same = [.. rest.Where(s => s.Signature == alike.Key)];
                 if (same.Count == 0)
                     same = rest;
+                int turn = depth == DepthRule.Cyclic && isFirst && sources.Count > 1 && sources[0].Signature == alike.Key && targets[0].Signature == alike.Key ? 1 : 0;
+                List<Block> cycle = turn > 0 ? [sources[0], .. same] : same;
                 int count = alike.Count();
                 foreach ((int j, Block to) in alike.Index())
-                    donors[to] = same[count == 1 ? 0 : (int)Math.Floor((double)j * (same.Count - 1) / (count - 1) + 0.5)];
+                    donors[to] = cycle[depth.Donor(j + turn, count, cycle.Count)];
             }
 
             var copies = new Dictionary<Block, int>();

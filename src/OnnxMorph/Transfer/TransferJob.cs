@@ -6,6 +6,7 @@ using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Structure;
 using OnnxMorph.Transfer.Containment;
+using OnnxMorph.Transfer.Rules;
 using OnnxMorph.Verification;
 using OnnxMorph.Weights;
 
@@ -65,6 +66,9 @@ public sealed record TransferReport(
     /// <summary>The file of the model that was filled.</summary>
     public required string Target { get; init; }
 
+    /// <summary>The rules; null where tensors were carried by their shapes alone.</summary>
+    public required TransferRules? Rules { get; init; }
+
     /// <summary>The two networks side by side, with a pair for each part that was filled.</summary>
     [JsonPropertyOrder(1)]
     public required AlignmentReport Alignment { get; init; }
@@ -85,8 +89,8 @@ public sealed class TransferJob
     /// <summary>How.</summary>
     public TransferMethod Method { get; init; }
 
-    /// <summary>Which channels go where.</summary>
-    public WidthRule Width { get; init; }
+    /// <summary>Which channels and blocks go where, and how they are scaled. An alignment has its own blocks.</summary>
+    public TransferRules Rules { get; init; } = new();
 
     /// <summary>How an aligned layer's tensors become those of another shape (<see cref="TransferMethod.Dp"/>).</summary>
     public TransferOperator Operator { get; init; } = TransferOperator.Maps;
@@ -117,6 +121,7 @@ public sealed class TransferJob
     /// <exception cref="RefusedException">The models are not isomorphic; the message names the first difference.</exception>
     public TransferReport Run(CancellationToken cancellation = default)
     {
+        Rules.Check(Method);
         string output = Path.GetFullPath(Output);
         OnnxWriter.CheckFree(output, Force);
         Begin("reading");
@@ -144,6 +149,7 @@ public sealed class TransferJob
         {
             Source = Path.GetFullPath(Source),
             Target = Path.GetFullPath(Target),
+            Rules = ByShape ? null : Rules,
             Alignment = alignment,
         };
 
@@ -195,17 +201,22 @@ public sealed class TransferJob
         TransferPlan plan = Method switch
         {
             TransferMethod.Dp => TransferPlan.Aligned(from, to, Runs, notes),
-            TransferMethod.Isomorphic => TransferPlan.Isomorphic(from, to),
+            TransferMethod.Isomorphic => TransferPlan.Isomorphic(from, to, Rules.Depth),
             _ => TransferPlan.Best(from, to, Runs, notes),
         };
-        if (Method == TransferMethod.Dp && Operator != TransferOperator.Maps)
+        if (ByShape)
             return (plan, new WeightTransfer(from, to, plan.Matches, new ShapeMapping(from, to, plan.Matches, Operator, Evaluator, Seed), new Dictionary<Use, WeightExpression>()));
-        return (plan, new WeightTransfer(from, to, plan.Matches, new ChannelMapping(from, to, plan.Matches, Width, Seed), WeightTransfer.Inserted(to, plan.Pairs)));
+        var blocks = BlockStarts.Of(to, plan, Rules.Inserted);
+        var mapping = new ChannelMapping(
+            from, to, blocks.Matches, Rules, Seed, Rules.Added == AddedChannels.Next ? TransferPlan.Next(from, to, plan.Pairs) : null, Evaluator);
+        return (plan, new WeightTransfer(from, to, blocks.Matches, mapping, blocks.Starts));
     }
+
+    private bool ByShape => Method == TransferMethod.Dp && Operator != TransferOperator.Maps;
 
     private (TransferPlan, WeightTransfer)? Contained(AnalysedModel from, AnalysedModel to, List<string> notes)
     {
-        if (ContainmentPlan.Find(from, to, Width, Seed, notes, out string why) is not { } plan)
+        if (ContainmentPlan.Find(from, to, Rules.Width, Seed, notes, out string why) is not { } plan)
         {
             notes.Add($"The target does not contain the source: {why}.");
             return null;
@@ -222,9 +233,9 @@ public sealed class TransferJob
 
     internal static ChannelTargets Targets(AxisMap channels, List<ChannelMoments> source)
     {
-        double[] Of(Func<ChannelMoments, double> what) => [.. Enumerable.Range(0, channels.Size).Select(c =>
-            channels[c] is [{ Weight: 1 } tap] && tap.Source < source.Count ? what(source[tap.Source]) : double.NaN)];
-        return new ChannelTargets(Of(m => m.Mean), Of(m => Math.Sqrt(m.Variance)));
+        double[] Of(Func<ChannelMoments, double, double> what) => [.. Enumerable.Range(0, channels.Size).Select(c =>
+            channels[c].Length > 0 && channels[c].ToArray().All(tap => tap.Source < source.Count) ? channels[c].ToArray().Sum(tap => what(source[tap.Source], tap.Weight)) : double.NaN)];
+        return new ChannelTargets(Of((m, weight) => weight * m.Mean), Of((m, weight) => Math.Abs(weight) * Math.Sqrt(m.Variance)));
     }
 
     private static StageStatistics Statistics(string path, List<ChannelMoments> source, List<ChannelMoments> target)

@@ -36,17 +36,6 @@ internal sealed class WeightTransfer
             _matches.TryAdd(match.Target, match);
     }
 
-    /// <summary>The starts of blocks whose source fills another block already: as the identity, where they can.</summary>
-    public static Dictionary<Use, WeightExpression> Inserted(AnalysedModel target, IEnumerable<SectionPair> pairs)
-    {
-        var starts = new Dictionary<Use, WeightExpression>();
-        foreach (SectionPair pair in pairs.Where(p => p.Copy > 0))
-            if (pair.Target is Block block && IdentityPlan.For(target.Analysis, block) is { Refusal: null } plan)
-                foreach (((int node, int input), WeightExpression start) in plan.Starts)
-                    starts[new Use(node, input)] = start;
-        return starts;
-    }
-
     /// <summary>
     /// For each layer of the target whose bias comes from the source its result, and where in the source that result comes from. Layers that start
     /// as identities are left out.
@@ -59,7 +48,7 @@ internal sealed class WeightTransfer
                 || match.Target.Input != layer.BiasInput || _starts.Keys.Any(start => start.Node == match.Target.Node)
                 || _mapping.Channels(match) is not { } channels)
                 continue;
-            yield return (_target.Graph.Nodes[match.Target.Node].Output[0], _source.Graph.Nodes[match.Source.Node].Output[0], ownLayer.OutputAxis, channels);
+            yield return (_target.Graph.Nodes[match.Target.Node].Output[0], _source.Graph.Nodes[match.Source.Node].Output[0], ownLayer.OutputAxis, channels.Times(match.Factor));
         }
     }
 
@@ -132,6 +121,7 @@ internal sealed class WeightTransfer
 
     private static bool Equal(WeightExpression? a, WeightExpression? b) => ReferenceEquals(a, b) || (a, b) switch
     {
+        (SummedWeight x, SummedWeight y) => x.Terms.Zip(y.Terms).All(term => term.First.Factor == term.Second.Factor && Equal(term.First.Weight, term.Second.Weight)),
         (MappedWeight x, MappedWeight y) => Equal(x.Source, y.Source) && x.Maps.SequenceEqual(y.Maps) && x.Fill == y.Fill,
         (FilledWeight x, FilledWeight y) => x.Fill == y.Fill && x.Shape.SequenceEqual(y.Shape),
         (TransposedWeight x, TransposedWeight y) => Equal(x.Source, y.Source),

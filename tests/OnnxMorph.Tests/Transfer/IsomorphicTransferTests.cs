@@ -6,6 +6,7 @@ using OnnxMorph.Onnx;
 using OnnxMorph.Structure;
 using OnnxMorph.Tests.Testing;
 using OnnxMorph.Transfer;
+using OnnxMorph.Transfer.Rules;
 using OnnxMorph.Weights;
 using Xunit;
 using static OnnxMorph.Tests.Transfer.TransferNets;
@@ -16,19 +17,6 @@ namespace OnnxMorph.Tests.Transfer;
 /// <summary>Weights carried between networks of one family, held to what ONNX Runtime computes and to the weights by hand.</summary>
 public class IsomorphicTransferTests
 {
-    private static (ModelProto Result, IReadOnlyList<TransferredTensor> Tensors, (WeightTransfer Weights, IReadOnlyList<SectionPair> Pairs) Transfer) Carry(Net source, Net target, WidthRule rule = WidthRule.Importance)
-    {
-        OnnxModel model = target.Model;
-        SharedConstants.Part(model);
-        AnalysedModel from = AnalysedModel.Of(source.Model), to = AnalysedModel.Of(model);
-        var isomorphism = Isomorphism.Of(from, to);
-        Assert.Null(isomorphism.Difference);
-        IReadOnlyList<UseMatch> matches = UseMatching.ByRole(from, to, isomorphism.Pairs);
-        var transfer = new WeightTransfer(from, to, matches, new ChannelMapping(from, to, matches, rule, 1), WeightTransfer.Inserted(to, isomorphism.Pairs));
-        IReadOnlyList<TransferredTensor> tensors = transfer.Apply();
-        return (Check.Written(to.Model), tensors, (transfer, isomorphism.Pairs));
-    }
-
     /// <summary>A target that is wider and deeper everywhere computes what the source computes (METHODS.md §3.6).</summary>
     [Theory]
     [InlineData("basic", true)]
@@ -248,7 +236,7 @@ public class IsomorphicTransferTests
     public void StatisticsAreSetInOnePass(bool norm)
     {
         Net source = Family("basic", [8, 9], [5, 2], 1, norm), target = Family("basic", [6, 7], [2, 2], 2, norm);
-        (ModelProto carried, _, var transfer) = Carry(source, target, WidthRule.Uniform);
+        (ModelProto carried, _, var transfer) = Carry(source, target, new TransferRules { Width = WidthRule.Uniform });
         using var folder = new TemporaryFolder();
         string samples = Path.Combine(folder.Path, "image.npy");
         var random = new Random(5);

@@ -1,5 +1,9 @@
+using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
+using OnnxMorph.Structure;
 using OnnxMorph.Tests.Testing;
+using OnnxMorph.Transfer;
+using OnnxMorph.Transfer.Rules;
 using OnnxMorph.Weights;
 using Xunit;
 using Array = OnnxMorph.Tests.Testing.Array;
@@ -36,6 +40,23 @@ internal static class TransferNets
         x = net.Op("Flatten", [net.Op("GlobalAveragePool", [x])]);
         net.Output(net.Op("Gemm", [x, net.Weight([classes, channels]), net.Weight([classes])], new { transB = 1 }));
         return net;
+    }
+
+    /// <summary>A transfer between networks of one family by the library's own steps, as the file that is written.</summary>
+    public static (ModelProto Result, IReadOnlyList<TransferredTensor> Tensors, (WeightTransfer Weights, IReadOnlyList<SectionPair> Pairs) Transfer) Carry(
+        Net source, Net target, TransferRules? given = null)
+    {
+        TransferRules rules = given ?? new TransferRules();
+        rules.Check(TransferMethod.Isomorphic);
+        OnnxModel model = target.Model;
+        SharedConstants.Part(model);
+        AnalysedModel from = AnalysedModel.Of(source.Model), to = AnalysedModel.Of(model);
+        TransferPlan plan = TransferPlan.Isomorphic(from, to, rules.Depth);
+        var blocks = BlockStarts.Of(to, plan, rules.Inserted);
+        var mapping = new ChannelMapping(from, to, blocks.Matches, rules, 1, TransferPlan.Next(from, to, plan.Pairs));
+        var transfer = new WeightTransfer(from, to, blocks.Matches, mapping, blocks.Starts);
+        IReadOnlyList<TransferredTensor> tensors = transfer.Apply();
+        return (Check.Written(to.Model), tensors, (transfer, plan.Pairs));
     }
 
     public static void SameFunction(Net source, ModelProto result)

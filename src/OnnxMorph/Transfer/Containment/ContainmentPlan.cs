@@ -1,5 +1,6 @@
 using OnnxMorph.Graph;
 using OnnxMorph.Structure;
+using OnnxMorph.Transfer.Rules;
 using OnnxMorph.Weights;
 
 namespace OnnxMorph.Transfer.Containment;

@@ -38,7 +38,7 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
 
     private AxisMap Build(AxisExpression to, AxisExpression from, ulong seed)
     {
-        if (rules.Sharing == MapSharing.Space && to is ProductAxis t && from is ProductAxis s && t.Parts.Length == s.Parts.Length)
+        if (rules.Sharing == MapSharing.Space && Grouped(to) is null && to is ProductAxis t && from is ProductAxis s && t.Parts.Length == s.Parts.Length)
             return t.Parts.Zip(s.Parts, (part, own) => Build(part, own, seed)).Aggregate(AxisMap.Kronecker);
         if (Repeated(to, from) is { } repeated)
             return AxisMap.Kronecker(Build(repeated.Groups, from, seed), repeated.Made.Dual ? SpaceMaps.Dual(repeated.Map, Seeds.For(seed, $"{to}")) : repeated.Map);
@@ -58,6 +58,8 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
                 return chosen;
             case (SpaceAxis t, not SpaceAxis) when spaces.Wholes.TryGetValue(t.Space, out AxisExpression? whole) && whole.Size == from.Size && choice[t.Space] is { } together:
                 return together;
+            case (ProductAxis, ProductAxis) when Grouped(to) is { } grouped && grouped.SourceSize == from.Size:
+                return grouped;
             case (ProductAxis t, ProductAxis s) when t.Parts.Length == s.Parts.Length:
                 return t.Parts.Zip(s.Parts, Primal).Aggregate(AxisMap.Kronecker);
             case var _ when Repeated(to, from) is { } repeated:
@@ -70,6 +72,15 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
                 return Resized(to, from);
         }
     }
+
+    /// <summary>The map of groups with channels inside that differ from group to group; null for another axis.</summary>
+    public AxisMap? Grouped(AxisExpression to) =>
+        GroupedChannels.Pair(target.Analysis.Solver.Resolve(to)) is var (groups, inside) && choice.Grouped(inside) is { } grouped && grouped.Groups == groups ? grouped.Map : null;
+
+    /// <summary>The same for channels that a grouped convolution reads, beside the axis of what it makes.</summary>
+    public AxisMap? GroupedReading(AxisExpression made, AxisExpression read) =>
+        target.Analysis.Solver.Resolve(read) is SpaceAxis { Dual: true } axis && choice.Grouped(axis.Space) is { } grouped
+        && GroupedChannels.Pair(target.Analysis.Solver.Resolve(made)) is var (groups, _) && grouped.Groups == groups ? grouped.Map : null;
 
     // An axis of which each group makes several of one channel.
     private (AxisExpression Groups, SpaceAxis Made, AxisMap Map)? Repeated(AxisExpression to, AxisExpression from) =>

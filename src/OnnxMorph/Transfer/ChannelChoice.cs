@@ -12,6 +12,7 @@ namespace OnnxMorph.Transfer;
 internal sealed class ChannelChoice
 {
     private readonly Dictionary<Space, AxisMap> _choices = [];
+    private readonly Dictionary<Space, GroupedChannels> _grouped = [];
 
     /// <summary>Chooses for all matched spaces.</summary>
     /// <param name="source">The source.</param>
@@ -23,7 +24,8 @@ internal sealed class ChannelChoice
     {
         var rule = new ChannelRule(rules);
         var measure = new ChannelMeasure(source, rules.Importance);
-        foreach (var family in Families(target.Analysis.Solver, spaces))
+        List<List<(Space Target, Space Source)>> families = Families(target.Analysis.Solver, spaces);
+        foreach (var family in families)
         {
             (Space first, int to) = (family[0].Target, family[0].Target.Size);
             (int start, int from) = spaces.Part(first);
@@ -35,12 +37,17 @@ internal sealed class ChannelChoice
                 _choices[space] = contained?[space] ?? map;
         }
 
+        if (contained is null && rules is { Width: WidthRule.Importance, Sharing: MapSharing.Space })
+            _grouped = GroupedChannels.Of(target, spaces, families.Select(family => family.Select(f => f.Target).ToList()), _choices, measure);
         foreach ((Space space, AxisExpression axis) in spaces.Wholes)
         {
             int from = (int)axis.Size;
             _choices[space] = spaces.IsMirrored(space) ? Mirrored(from, 0, Halves(from, space.Size), from) : AxisMap.Pick(from, 0, ChannelRule.Uniform(from, space.Size));
         }
     }
+
+    /// <summary>The channels inside groups, where they differ from group to group; null elsewhere.</summary>
+    public GroupedChannels? Grouped(Space inside) => _grouped.GetValueOrDefault(inside);
 
     private static int[] Halves(int from, int to) => [.. ChannelRule.Uniform(2 * from, to).Select(i => i % from)];
 

@@ -65,8 +65,7 @@ internal sealed class ChannelMapping : WeightMapping
             || behind.Type != from.Type || !behind.Shape.SequenceEqual(from.Shape))
             return Map(to, match, from, null);
         // Channels in the place of copies come from the next block, with what they read shared out alike.
-        WeightExpression first = Map(to, match, from, later: false), rest = Map(to, next with { Factor = match.Factor }, behind, later: true);
-        return new SummedWeight([(1, first), (1, rest)]);
+        return new SummedWeight([(1, Map(to, match, from, later: false)), (1, Map(to, match, behind, later: true))]);
     }
 
     // The target's constant, or those of its channels alone that hold one of the source for the first time or again.
@@ -93,10 +92,27 @@ internal sealed class ChannelMapping : WeightMapping
             maps = [.. maps.Select((map, i) => i == made ? ChannelRule.Copies(map, kept) : map)];
         }
 
+        if (axes.Length > 2 && match.Fit is null && _axes.GroupedReading(axes[0], axes[1]) is { } reading)
+            return Grouped(to, data, maps, reading).Times(factor);
         var stages = maps.Select(map => map.Staged()).ToList();
         return data.Map([.. stages.Select(s => s.Sums)], Fill.Zero)
             .Map([.. stages.Select(s => s.Copies)], maps.All(m => m.FreshSize == 0) ? Fill.Zero : Scaled(fresh!.Fill(to, axis => axis.Size, _seed), data, maps))
             .Times(factor);
+    }
+
+    // A grouped convolution's weight whose groups read different channels of theirs: outputs and inputs are mapped as one axis.
+    private static WeightExpression Grouped(Constant to, WeightExpression data, AxisMap[] maps, AxisMap reading)
+    {
+        (AxisMap made, int size) = (maps[0], (int)data.Shape[1]);
+        double scale = maps[1][0][0].Weight;
+        var rows = new List<Tap[]>();
+        int outputs = made.Size / (reading.Size / maps[1].Size);
+        for (int o = 0; o < made.Size; o++)
+            for (int i = 0; i < maps[1].Size; i++)
+                rows.Add([.. made[o].ToArray().Select(tap => new Tap(tap.Source * size + reading[o / outputs * maps[1].Size + i][0].Source % size, tap.Weight * scale))]);
+        var joint = AxisMap.FromTaps(made.SourceSize * size, 0, rows);
+        var flat = new ReshapedWeight(data, [data.Shape[0] * size, .. data.Shape[2..]]);
+        return new ReshapedWeight(flat.Map([joint, .. maps[2..]], Fill.Zero), [.. to.Shape]);
     }
 
     // The axis of the channels that a constant makes.

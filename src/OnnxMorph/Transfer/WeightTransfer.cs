@@ -126,6 +126,7 @@ internal sealed class WeightTransfer
         (FilledWeight x, FilledWeight y) => x.Fill == y.Fill && x.Shape.SequenceEqual(y.Shape),
         (TransposedWeight x, TransposedWeight y) => Equal(x.Source, y.Source),
         (PlacedWeight x, PlacedWeight y) => Equal(x.Outer, y.Outer) && Equal(x.Inner, y.Inner) && x.Start.SequenceEqual(y.Start),
+        (ReshapedWeight x, ReshapedWeight y) => x.Shape.SequenceEqual(y.Shape) && Equal(x.Source, y.Source),
         (StoredWeight x, StoredWeight y) => x.File == y.File && x.Offset == y.Offset && x.Bytes.Equals(y.Bytes) && x.Shape.SequenceEqual(y.Shape),
         _ => false,
     };

@@ -36,6 +36,17 @@ internal sealed class ChannelMeasure(AnalysedModel source, ImportanceMeasure mea
         return sum;
     }
 
+    /// <summary>The same for each channel of each group: an index of the product of the two spaces.</summary>
+    public double[] Importance(Space groups, Space inside)
+    {
+        List<Maker> makers = [.. Makers(inside).Where(m => GroupedChannels.Pair(source.Analysis.Solver.Resolve(m.Axes[m.Axis])) == (groups, inside))];
+        var sum = new double[groups.Size * inside.Size];
+        foreach (Maker maker in Deciding(makers))
+            foreach ((int i, Moments moments) in _evaluator.Measure(Data(maker), maker.Axis).Index())
+                sum[i] += moments.AbsoluteSum;
+        return sum;
+    }
+
     /// <summary>
     /// A point for each channel: what makes it, each tensor in units of its root mean square and of the square root of its elements for a channel, so that
     /// all count alike. More numbers than <see cref="Buckets"/> are added up into these with drawn signs, which keeps distances in the mean
@@ -104,11 +115,16 @@ internal sealed class ChannelMeasure(AnalysedModel source, ImportanceMeasure mea
     }
 
     // Σ |γ_c| over the norms behind what makes the channel; without a norm Σ |w|.
+    private List<Maker> Deciding(List<Maker> makers)
+    {
+        List<Maker> scales = [.. makers.Where(m => measure == ImportanceMeasure.Gamma && IsScale(m.Use))];
+        return scales.Count > 0 ? scales : [.. makers.Where(m => m.Constant.Shape.Count(s => s > 1) > 1)];
+    }
+
     private double[] Importance(Space space)
     {
-        List<Maker> makers = Makers(space), scales = [.. makers.Where(m => measure == ImportanceMeasure.Gamma && IsScale(m.Use))];
         var sum = new double[space.Size];
-        foreach (Maker maker in scales.Count > 0 ? scales : [.. makers.Where(m => m.Constant.Shape.Count(s => s > 1) > 1)])
+        foreach (Maker maker in Deciding(Makers(space)))
         {
             AxisMap channels = Channels(maker, space);
             foreach ((int i, Moments moments) in _evaluator.Measure(Data(maker), maker.Axis).Index())

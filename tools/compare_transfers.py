@@ -135,23 +135,42 @@ def fill(command, source, target, arm, out, seed):
     return out
 
 
-def run(options, folder):
-    """Rows of (direction, arm, seed, accuracies), those of the sources among them."""
+class Rows(list):
+    """Rows of (direction, arm, seed, accuracies), those of the sources among them; kept in a file of JSON lines, if any, which is continued."""
+
+    def __init__(self, path):
+        super().__init__(json.loads(line) for line in (path.read_text(encoding="utf-8").splitlines() if path and path.exists() else ()))
+        self._path = path
+
+    def has(self, *key):
+        return any(tuple(row[:3]) == key for row in self)
+
+    def add(self, *row):
+        self.append(row)
+        if self._path:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def run(options, rows, folder):
+    """Adds the rows that are missing."""
     command = [options.command] if options.command else ["dotnet", str(COMMAND)]
-    rows = []
     for seed in range(options.seeds):
-        arms = Arms(options, seed, folder)
-        torch.manual_seed(seed)
         for direction, own, other, table in (("down", LARGE, SMALL, DOWN), ("up", SMALL, LARGE, UP)):
+            missing = [(name, arm) for name, (arm,) in table.items() if not rows.has(direction, name, seed)]
+            if not missing:
+                continue
+            arms = Arms(options, seed, folder)
+            torch.manual_seed(seed)
             source, correct = arms.source(own, "source")
-            rows.append((direction, "source", seed, [correct]))
+            if not rows.has(direction, "source", seed):
+                rows.add(direction, "source", seed, [correct])
             target = arms.export(network(*other), "target")
-            for name, (arm,) in table.items():
+            for name, arm in missing:
                 start = time.monotonic()
                 found = arms.accuracies(fill(command, source, target, arm, folder / "filled.onnx", seed))
-                rows.append((direction, name, seed, found))
+                rows.add(direction, name, seed, found)
                 print(direction, seed, name, *(f"{a:.3f}" for a in found), f"{time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
-    return rows
 
 
 def text(rows, options):
@@ -160,7 +179,7 @@ def text(rows, options):
         command=" ".join(["tools/compare_transfers.py", *(f"--{name} {value}" for name, value in options.given.items())]), seeds=options.seeds, epochs=options.epochs,
         batch=options.batch, rate=options.rate, steps=" and ".join(map(str, options.steps)), small=describe(SMALL), large=describe(LARGE))]
     for direction, table, title in (("down", DOWN, "From larger to smaller"), ("up", UP, "From smaller to larger")):
-        of = {name: [row[3] for row in rows if row[:2] == (direction, name)] for name in ("source", *table)}
+        of = {name: [row[3] for row in rows if (row[0], row[1]) == (direction, name)] for name in ("source", *table)}
         head = ["rule", "options", "before training", *(f"after {step} steps" for step in options.steps)]
         lines = [[name, {HE: "", "": "(defaults)"}.get(arm, f"`{arm}`"), *(cell([found[i] for found in of[name]]) for i in range(1 + len(options.steps)))]
                  for name, (arm,) in table.items()]
@@ -194,7 +213,7 @@ def parse_arguments():
     parser.add_argument("--steps", type=lambda value: [int(step) for step in value.split(",")], default=[30, 120], metavar="N,N", help="when to look (default: 30,120)")
     parser.add_argument("--batch", type=int, default=32, help="default: %(default)s")
     parser.add_argument("--rate", type=float, default=0.02, help="default: %(default)s")
-    parser.add_argument("--rows", type=pathlib.Path, metavar="FILE", help="where to keep the rows as JSON; where it is there, only the report is written")
+    parser.add_argument("--rows", type=pathlib.Path, metavar="FILE", help="the file of finished rows, continued where it exists")
     parser.add_argument("--report", type=pathlib.Path, metavar="FILE", help="where to write the tables, not to standard output")
     parser.add_argument("--command", help=f"the command to run (dotnet {COMMAND.name})")
     options = parser.parse_args()
@@ -206,13 +225,9 @@ def parse_arguments():
 def main():
     options = parse_arguments()
     torch.set_num_threads(1)
-    if options.rows and options.rows.exists():
-        rows = [(*row[:3], row[3]) for row in json.loads(options.rows.read_text(encoding="utf-8"))]
-    else:
-        with tempfile.TemporaryDirectory(prefix="onnxmorph-compare-") as folder:
-            rows = run(options, pathlib.Path(folder))
-        if options.rows:
-            modelkit.write_json(options.rows, rows)
+    rows = Rows(options.rows)
+    with tempfile.TemporaryDirectory(prefix="onnxmorph-compare-") as folder:
+        run(options, rows, pathlib.Path(folder))
     made = text(rows, options)
     if options.report:
         options.report.write_text(made, encoding="utf-8")

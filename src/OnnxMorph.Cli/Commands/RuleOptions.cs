@@ -50,7 +50,7 @@ internal sealed class RuleOptions
             Width = Given(_width, rules.Width),
             Importance = Given(_importance, rules.Importance),
             Added = Given(_added, rules.Added),
-            Sharing = Given(_sharing, rules.Sharing),
+            Maps = Given(_sharing, rules.Maps),
             Scale = Given(_scale, rules.Scale),
             Depth = Given(_depth, rules.Depth),
             Inserted = Given(_inserted, rules.Inserted),

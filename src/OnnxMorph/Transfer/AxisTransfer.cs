@@ -38,11 +38,11 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
 
     private AxisMap Build(AxisExpression to, AxisExpression from, ulong seed)
     {
-        if (rules.Sharing == MapSharing.Space && Grouped(to) is null && to is ProductAxis t && from is ProductAxis s && t.Parts.Length == s.Parts.Length)
+        if (rules.Maps == MapSharing.Space && Grouped(to) is null && to is ProductAxis t && from is ProductAxis s && t.Parts.Length == s.Parts.Length)
             return t.Parts.Zip(s.Parts, (part, own) => Build(part, own, seed)).Aggregate(AxisMap.Kronecker);
         if (Repeated(to, from) is { } repeated)
             return AxisMap.Kronecker(Build(repeated.Groups, from, seed), repeated.Made.Dual ? SpaceMaps.Dual(repeated.Map, Seeds.For(seed, $"{to}")) : repeated.Map);
-        AxisMap primal = rules.Sharing == MapSharing.Tensor ? Alone(to, from) : Primal(to, from);
+        AxisMap primal = rules.Maps == MapSharing.Tensor ? Alone(to, from) : Primal(to, from);
         bool[] sides = [.. target.Analysis.Solver.Leaves(to).Select(leaf => leaf.Dual).Distinct()];
         return sides is [true] ? _reading.Of(primal, Seeds.For(seed, $"{to}")) : primal;
     }

@@ -37,7 +37,7 @@ internal sealed class ChannelChoice
                 _choices[space] = contained?[space] ?? map;
         }
 
-        if (contained is null && rules is { Width: WidthRule.Importance, Sharing: MapSharing.Space })
+        if (contained is null && rules is { Width: WidthRule.Importance, Maps: MapSharing.Space })
             _grouped = GroupedChannels.Of(target, spaces, families.Select(family => family.Select(f => f.Target).ToList()), _choices, measure);
         foreach ((Space space, AxisExpression axis) in spaces.Wholes)
         {

@@ -457,8 +457,8 @@ public class TransferRulesTests
     [Fact]
     public void RulesThatDoNotGoTogetherAreRefused()
     {
-        Assert.Contains("--maps tensor", Refusal(new() { Sharing = MapSharing.Tensor }), StringComparison.Ordinal);
-        Assert.Contains("--maps space", Refusal(new() { Sharing = MapSharing.Tensor, Width = WidthRule.Leading, Added = AddedChannels.Next }), StringComparison.Ordinal);
+        Assert.Contains("--maps tensor", Refusal(new() { Maps = MapSharing.Tensor }), StringComparison.Ordinal);
+        Assert.Contains("--maps space", Refusal(new() { Maps = MapSharing.Tensor, Width = WidthRule.Leading, Added = AddedChannels.Next }), StringComparison.Ordinal);
         Assert.Contains("--added copies", Refusal(new() { Width = WidthRule.Interpolate, Added = AddedChannels.Zeros }), StringComparison.Ordinal);
         Assert.Contains("preserve", Refusal(new() { Width = WidthRule.Interpolate }, TransferMethod.Preserve), StringComparison.Ordinal);
         Assert.All(TransferRules.Presets.Values, rules => rules.Check(TransferMethod.Isomorphic));

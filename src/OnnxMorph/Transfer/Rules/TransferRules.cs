@@ -14,12 +14,12 @@ public sealed record TransferRules
         ["im-init"] = new(),
         ["fna"] = new()
         {
-            Width = WidthRule.Leading, Added = AddedChannels.Zeros, Sharing = MapSharing.Tensor, Scale = ScaleRule.None,
+            Width = WidthRule.Leading, Added = AddedChannels.Zeros, Maps = MapSharing.Tensor, Scale = ScaleRule.None,
             Depth = DepthRule.First, Inserted = InsertedBlocks.Repeat,
         },
         ["weight-selection"] = new()
         {
-            Width = WidthRule.Stride, Sharing = MapSharing.Tensor, Scale = ScaleRule.None, Depth = DepthRule.First, Inserted = InsertedBlocks.Repeat,
+            Width = WidthRule.Stride, Maps = MapSharing.Tensor, Scale = ScaleRule.None, Depth = DepthRule.First, Inserted = InsertedBlocks.Repeat,
         },
         ["aki"] = new()
         {
@@ -39,7 +39,7 @@ public sealed record TransferRules
     public AddedChannels Added { get; init; }
 
     /// <summary>What shares one choice of channels.</summary>
-    public MapSharing Sharing { get; init; }
+    public MapSharing Maps { get; init; }
 
     /// <summary>What weights are multiplied by along axes that are summed over.</summary>
     public ScaleRule Scale { get; init; }
@@ -54,9 +54,9 @@ public sealed record TransferRules
     /// <exception cref="UsageException">They do not; the message says which and what to take instead.</exception>
     public void Check(TransferMethod method)
     {
-        if (Sharing == MapSharing.Tensor && (Width is WidthRule.Importance or WidthRule.Merge))
+        if (Maps == MapSharing.Tensor && (Width is WidthRule.Importance or WidthRule.Merge))
             throw new UsageException("What is important or similar is measured on whole channel spaces: with --maps tensor take --width uniform, leading, centre, stride or interpolate.");
-        if (Sharing == MapSharing.Tensor && Added == AddedChannels.Next)
+        if (Maps == MapSharing.Tensor && Added == AddedChannels.Next)
             throw new UsageException("Channels of the next block are added to whole channel spaces: with --added next take --maps space.");
         if (Width == WidthRule.Interpolate && Added != AddedChannels.Copies)
             throw new UsageException("Interpolation makes all channels alike, there are none to add: take --added copies, or another --width.");

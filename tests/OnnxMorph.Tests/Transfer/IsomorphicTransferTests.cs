@@ -1,6 +1,5 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Calibration;
-using OnnxMorph.Graph;
 using OnnxMorph.Morphs;
 using OnnxMorph.Onnx;
 using OnnxMorph.Structure;

@@ -1,6 +1,5 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
-using OnnxMorph.Operators;
 using OnnxMorph.Structure;
 
 namespace OnnxMorph.Transfer.Rules;

@@ -14,16 +14,28 @@ public sealed record TransferRules
         ["im-init"] = new(),
         ["fna"] = new()
         {
-            Width = WidthRule.Leading, Added = AddedChannels.Zeros, Maps = MapSharing.Tensor, Scale = ScaleRule.None,
-            Depth = DepthRule.First, Inserted = InsertedBlocks.Repeat,
+            Width = WidthRule.Leading,
+            Added = AddedChannels.Zeros,
+            Maps = MapSharing.Tensor,
+            Scale = ScaleRule.None,
+            Depth = DepthRule.First,
+            Inserted = InsertedBlocks.Repeat,
         },
         ["weight-selection"] = new()
         {
-            Width = WidthRule.Stride, Maps = MapSharing.Tensor, Scale = ScaleRule.None, Depth = DepthRule.First, Inserted = InsertedBlocks.Repeat,
+            Width = WidthRule.Stride,
+            Maps = MapSharing.Tensor,
+            Scale = ScaleRule.None,
+            Depth = DepthRule.First,
+            Inserted = InsertedBlocks.Repeat,
         },
         ["aki"] = new()
         {
-            Width = WidthRule.Leading, Added = AddedChannels.Next, Scale = ScaleRule.Equal, Depth = DepthRule.Cyclic, Inserted = InsertedBlocks.Repeat,
+            Width = WidthRule.Leading,
+            Added = AddedChannels.Next,
+            Scale = ScaleRule.Equal,
+            Depth = DepthRule.Cyclic,
+            Inserted = InsertedBlocks.Repeat,
         },
         ["hypercloning"] = new() { Width = WidthRule.Leading, Scale = ScaleRule.Equal },
         ["hmt"] = new() { Width = WidthRule.Interpolate, Scale = ScaleRule.None, Depth = DepthRule.Cyclic, Inserted = InsertedBlocks.Repeat },

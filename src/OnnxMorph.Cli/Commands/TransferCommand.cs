@@ -49,10 +49,10 @@ internal static class TransferCommand
         Option<bool> force = CommonOptions.Force(), json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
         var command = new Command("transfer", "Fills a model's weights from a trained model of another width and depth.")
         {
-            source, target, output, method, operation, published, calibrate, noVerify, inputs, seed, device, page, force, json, quiet,
+            source, target, output, method,
         };
-        foreach (Option rule in rules.All)
-            command.Options.Add(rule);
+        foreach (Option option in (Option[])[.. rules.All, operation, published, calibrate, noVerify, inputs, seed, device, page, force, json, quiet])
+            command.Options.Add(option);
         command.SetAction((parsed, cancellation) =>
         {
             var terminal = new Terminal(parsed.InvocationConfiguration, parsed.GetValue(json), parsed.GetValue(quiet));

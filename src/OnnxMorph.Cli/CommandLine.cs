@@ -69,8 +69,10 @@ internal static class CommandLine
         {
             InspectCommand.Create(),
             SimilarityCommand.Create(),
+            RankCommand.Create(),
             MorphCommand.Create(),
             TransferCommand.Create(),
+            InitCommand.Create(),
             VerifyCommand.Create(),
             ExchangeCommands.Export(),
             ExchangeCommands.Import(),

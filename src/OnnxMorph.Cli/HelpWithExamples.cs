@@ -68,6 +68,17 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
               onnxmorph transfer source.onnx target.onnx -o filled.onnx --report filled.html
                   The same drawn: both networks' blocks with ribbons between them, the score matrix, and every tensor in the colour of its origin.
             """,
+        ["init"] = """
+            Examples:
+              onnxmorph init model.onnx -o fresh.onnx
+                  Every weight drawn at the variance that keeps signals, with growth made consistent where parameters are shared.
+              onnxmorph init model.onnx -o fresh.onnx --growth multipliers --multipliers rates.json
+                  Learning-rate multipliers by parameter name, for the parameter groups of an optimiser.
+              onnxmorph init model.onnx -o fresh.onnx --method he --layers 'blocks:head' --seed 7
+                  A new head on a trained model.
+              onnxmorph init model.onnx -o fresh.onnx --report fresh.html
+                  Each layer's free parameters, fans, κ, variance and multiplier, and what was kept and why.
+            """,
         ["export"] = """
             Names are those of the model's initializers, which PyTorch keeps where it exports with training=TrainingMode.PRESERVE and
             do_constant_folding=False.
@@ -88,6 +99,19 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
               onnxmorph similarity source.onnx target.onnx --json | jq .similarity
               onnxmorph similarity source.onnx target.onnx --report alignment.html
                   The alignment as two columns of blocks with ribbons, and the score of every pair as a picture.
+            """,
+        ["rank"] = """
+            A folder stands for all files below it that end in .onnx. Candidates that cannot be read are listed with the reason. The index is a
+            SQLite file that other programs read too; a model is read again only when its file has changed.
+
+            Examples:
+              onnxmorph rank new.onnx trained/
+                  Which of the trained models would fill the new one best.
+              onnxmorph rank new.onnx trained/ --index models.db
+                  The same; what is read is kept, and the next run ranks thousands of models without reading them.
+              onnxmorph rank new.onnx --index models.db --top 3
+                  The three best of all that the index holds.
+              onnxmorph rank new.onnx trained/ --json | jq -r '.candidates[0].path'
             """,
         ["verify"] = """
             Examples:

@@ -1,7 +1,9 @@
 using System.Text.Json.Serialization;
 using OnnxMorph.Alignment;
 using OnnxMorph.Graph;
+using OnnxMorph.Initialization;
 using OnnxMorph.Morphs;
+using OnnxMorph.Ranking;
 using OnnxMorph.Safetensors;
 using OnnxMorph.Transfer;
 using OnnxMorph.Verification;
@@ -33,6 +35,9 @@ internal sealed record DeviceJson(string Device, string Name, long MemoryBytes, 
 /// <summary>What <c>similarity --json</c> prints.</summary>
 internal sealed record SimilarityJson(double Similarity, double Forward, double Backward, IReadOnlyList<AlignedItem> Items, string? Warning, AlignmentReport Alignment);
 
+/// <summary>What <c>rank --json</c> prints: the best of the candidates first, and how many there are in all.</summary>
+internal sealed record RankJson(string Target, int Ranked, IReadOnlyList<RankedModel> Candidates, IReadOnlyList<UnreadModel> Unreadable, int Analysed, string? Warning);
+
 /// <summary>What every command prints with <c>--json</c> when it fails without a report of its own.</summary>
 internal sealed record ErrorJson(string Error, int ExitCode);
 
@@ -46,7 +51,9 @@ internal sealed record ErrorJson(string Error, int ExitCode);
 [JsonSerializable(typeof(MorphJson))]
 [JsonSerializable(typeof(DeviceJson[]))]
 [JsonSerializable(typeof(SimilarityJson))]
+[JsonSerializable(typeof(RankJson))]
 [JsonSerializable(typeof(TransferReport))]
+[JsonSerializable(typeof(InitReport))]
 [JsonSerializable(typeof(ExchangeReport))]
 [JsonSerializable(typeof(ErrorJson))]
 internal sealed partial class CliJson : JsonSerializerContext;

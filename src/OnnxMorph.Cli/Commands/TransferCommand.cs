@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Text.Json;
 using OnnxMorph.Alignment;
 using OnnxMorph.Cli.Reports;
+using OnnxMorph.Initialization;
 using OnnxMorph.Kernels;
 using OnnxMorph.Morphs;
 using OnnxMorph.Transfer;
@@ -15,6 +16,8 @@ namespace OnnxMorph.Cli.Commands;
 /// <summary><c>onnxmorph transfer SOURCE TARGET -o OUT</c>: a model of the target's architecture with the source's weights.</summary>
 internal static class TransferCommand
 {
+    private const string Keep = "keep";
+
     public static Command Create()
     {
         var source = new Argument<string>("SOURCE") { Description = "The trained model's ONNX file." };
@@ -41,6 +44,13 @@ internal static class TransferCommand
             Description = "Samples of the inputs (.npz, .npy, .pb or a test_data_set folder): statistics of batch norms, or of layers that norms were folded into, are set on them.",
             HelpName = "FILE",
         };
+        var fresh = new Option<string>("--fresh")
+        {
+            Description = "What tensors start with that the source has nothing for: keep (the target's own numbers), or a method of 'onnxmorph init', such as he or normed.",
+            HelpName = "METHOD",
+            DefaultValueFactory = _ => Keep,
+        };
+        fresh.AcceptOnlyFromAmong([Keep, .. Enum.GetValues<InitMethod>().Select(InitCommand.Name)]);
         var noVerify = new Option<bool>("--no-verify") { Description = "Do not compare the result with the source." };
         Option<string?> inputs = CommonOptions.Inputs();
         Option<ulong> seed = CommonOptions.Seed();
@@ -51,7 +61,7 @@ internal static class TransferCommand
         {
             source, target, output, method,
         };
-        foreach (Option option in (Option[])[.. rules.All, operation, published, calibrate, noVerify, inputs, seed, device, page, force, json, quiet])
+        foreach (Option option in (Option[])[.. rules.All, operation, published, fresh, calibrate, noVerify, inputs, seed, device, page, force, json, quiet])
             command.Options.Add(option);
         command.SetAction((parsed, cancellation) =>
         {
@@ -72,6 +82,7 @@ internal static class TransferCommand
                 Operator = Enum.Parse<TransferOperator>(parsed.GetRequiredValue(operation), ignoreCase: true),
                 Runs = parsed.GetValue(published) ? RunRule.Any : RunRule.Blocks,
                 Rules = carried,
+                Fresh = parsed.GetRequiredValue(fresh) is var start && start != Keep ? InitCommand.Parse<InitMethod>(start) : null,
                 Calibrate = parsed.GetValue(calibrate),
                 Seed = seedValue,
                 Verify = parsed.GetValue(noVerify) ? null : new VerifyOptions { InputsPath = parsed.GetValue(inputs), Seed = seedValue },
@@ -95,7 +106,7 @@ internal static class TransferCommand
         foreach (var kind in report.Tensors.GroupBy(t => t.Origin).OrderBy(g => g.Key))
             terminal.Line($"{kind.Count()} tensors {kind.Key.ToString().ToLowerInvariant()}");
         foreach (var same in report.Tensors.Where(t => t.Origin == TensorOrigin.Fresh).GroupBy(t => t.Note))
-            terminal.Line($"  kept their own numbers: {same.First().Name}{(same.Count() > 1 ? $" and {same.Count() - 1} more" : "")}: {same.Key}");
+            terminal.Line($"  {(report.Fresh is null ? "kept their own numbers" : "fresh")}: {same.First().Name}{(same.Count() > 1 ? $" and {same.Count() - 1} more" : "")}: {same.Key}");
         if (report.Stages.Count > 0)
             terminal.Table(["end of", "source mean", "deviation", "result mean", "deviation"], report.Stages.Select(s => (string[])
                 [s.Path, Short(s.SourceMean), Short(s.SourceDeviation), Short(s.TargetMean), Short(s.TargetDeviation)]), 1, 2, 3, 4);

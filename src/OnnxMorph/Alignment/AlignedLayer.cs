@@ -42,13 +42,16 @@ public sealed record AlignedLayer(string Name, AlignedKind Kind, ImmutableArray<
     /// How well weights of <paramref name="source"/> fit this layer: Π over axes of min(a/b, b/a), 1 for equal shapes and 0 for layers of
     /// another kind or rank (DPIAT, layer score; METHODS.md §4).
     /// </summary>
-    public double Score(AlignedLayer source)
+    public double Score(AlignedLayer source) => Score(Kind, Shape.AsSpan(), source.Kind, source.Shape.AsSpan());
+
+    /// <summary>The same of two kinds and shapes; equal both ways round.</summary>
+    internal static double Score(AlignedKind kind, ReadOnlySpan<long> shape, AlignedKind otherKind, ReadOnlySpan<long> other)
     {
-        if (source.Kind != Kind || source.Shape.Length != Shape.Length)
+        if (kind != otherKind || shape.Length != other.Length)
             return 0;
         double score = 1;
-        for (int axis = 0; axis < Shape.Length; axis++)
-            score *= (double)Math.Min(Shape[axis], source.Shape[axis]) / Math.Max(Math.Max(Shape[axis], source.Shape[axis]), 1);
+        for (int axis = 0; axis < shape.Length; axis++)
+            score *= (double)Math.Min(shape[axis], other[axis]) / Math.Max(Math.Max(shape[axis], other[axis]), 1);
         return score;
     }
 }

@@ -84,23 +84,8 @@ public sealed record AlignmentReport(
     /// <summary>What aligning each target alone with each source alone scores: the matrix that the outer alignment chooses from.</summary>
     internal static double[][] Score(IReadOnlyList<NetworkItem> targets, IReadOnlyList<NetworkItem> sources, RunRule rule)
     {
-        // Networks repeat their blocks.
-        (int[] rows, List<NetworkItem> distinctTargets) = Distinct(targets);
-        (int[] columns, List<NetworkItem> distinctSources) = Distinct(sources);
-        double[][] scores = [.. distinctTargets.Select(to => (double[])[.. distinctSources.Select(from =>
-            NetworkAlignment.Of(new NetworkOutline([from]), new NetworkOutline([to]), rule).Score)])];
-        return [.. rows.Select(row => (double[])[.. columns.Select(column => scores[row][column])])];
-    }
-
-    // For each item the position of the first that scores alike, among those that differ.
-    private static (int[] Positions, List<NetworkItem> Items) Distinct(IReadOnlyList<NetworkItem> items)
-    {
-        var positions = new Dictionary<string, int>();
-        var distinct = new List<NetworkItem>();
-        foreach (NetworkItem item in items)
-            if (positions.TryAdd(item.Key, distinct.Count))
-                distinct.Add(item);
-        return ([.. items.Select(item => positions[item.Key])], distinct);
+        (OutlineScores scores, int[] parts) = OutlineScores.Of(new NetworkOutline([.. sources]), new NetworkOutline([.. targets]), rule);
+        return [.. targets.Select((_, row) => (double[])[.. parts.Select(part => scores.Fit(row, part))])];
     }
 
     // Sections without layers are left out unless they are named.

@@ -18,50 +18,27 @@ public sealed record NetworkAlignment(double Score, IReadOnlyList<AlignedItem> I
     /// <param name="rule">Which runs of targets one source may feed.</param>
     public static NetworkAlignment Of(NetworkOutline source, NetworkOutline target, RunRule rule = RunRule.Blocks)
     {
-        var table = new ItemScores(source, target, rule);
-        SequenceAlignment best = SequenceAlignment.Best(target.Items.Length, source.Items.Length, (i, j) => table[i, j].Score,
-            (i, j) => rule == RunRule.Any || (target.Items[i].IsBlock && table[i, j].Score > 0));
+        (OutlineScores scores, int[] parts) = OutlineScores.Of(source, target, rule);
+        SequenceAlignment best = scores.Align(parts);
         var items = new List<AlignedItem>();
         var sources = new Dictionary<string, AlignedLayer>();
         for (int i = 0; i < target.Items.Length; i++)
         {
-            NetworkItem to = target.Items[i];
-            if (best.Sources[i] is not (>= 0 and var j) || table[i, j].Score == 0)
+            NetworkItem item = target.Items[i];
+            if (best.Sources[i] is not (>= 0 and var j) || scores.Fit(i, parts[j]) == 0)
             {
-                items.Add(new AlignedItem(to.Name, null, 0));
+                items.Add(new AlignedItem(item.Name, null, 0));
                 continue;
             }
 
-            SequenceAlignment layers = table[i, j];
-            items.Add(new AlignedItem(to.Name, source.Items[j].Name, layers.Score));
-            for (int k = 0; k < to.Layers.Length; k++)
-                if (layers.Sources[k] is >= 0 and var from && to.Layers[k].Score(source.Items[j].Layers[from]) > 0)
-                    sources[to.Layers[k].Name] = source.Items[j].Layers[from];
+            SequenceAlignment layers = scores.AlignLayers(i, parts[j]);
+            items.Add(new AlignedItem(item.Name, source.Items[j].Name, layers.Score));
+            for (int k = 0; k < item.Layers.Length; k++)
+                if (layers.Sources[k] is >= 0 and var layer && item.Layers[k].Score(source.Items[j].Layers[layer]) > 0)
+                    sources[item.Layers[k].Name] = source.Items[j].Layers[layer];
         }
 
         return new NetworkAlignment(best.Score, items, sources);
-    }
-
-    // The inner alignment of two items. Networks repeat their blocks: most pairs have been aligned before.
-    private sealed class ItemScores(NetworkOutline source, NetworkOutline target, RunRule rule)
-    {
-        private readonly Dictionary<(string, string), SequenceAlignment> _known = [];
-
-        public SequenceAlignment this[int i, int j]
-        {
-            get
-            {
-                (NetworkItem to, NetworkItem from) = (target.Items[i], source.Items[j]);
-                if (!_known.TryGetValue((to.Key, from.Key), out SequenceAlignment? found))
-                {
-                    _known[(to.Key, from.Key)] = found = to.IsBlock != from.IsBlock
-                        ? new SequenceAlignment(0, [.. Enumerable.Repeat(-1, to.Layers.Length)])
-                        : SequenceAlignment.Best(to.Layers.Length, from.Layers.Length, (a, b) => to.Layers[a].Score(from.Layers[b]), (_, _) => rule == RunRule.Any);
-                }
-
-                return found;
-            }
-        }
     }
 }
 
@@ -81,8 +58,7 @@ public sealed record NetworkSimilarity(double Symmetric, double Forward, double 
     /// <summary>The similarity of a source and a target.</summary>
     public static NetworkSimilarity Of(NetworkOutline source, NetworkOutline target, RunRule rule = RunRule.Blocks)
     {
-        double S(NetworkOutline from, NetworkOutline to) => NetworkAlignment.Of(from, to, rule).Score;
-        double forward = S(source, target), backward = S(target, source), own = S(source, source), other = S(target, target);
-        return own == 0 || other == 0 ? new NetworkSimilarity(0, 0, 0) : new NetworkSimilarity(Math.Sqrt(forward * backward / (own * other)), forward / other, backward / own);
+        (OutlineScores scores, int[] parts) = OutlineScores.Of(source, target, rule);
+        return scores.Similarity(parts);
     }
 }

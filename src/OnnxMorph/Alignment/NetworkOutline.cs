@@ -15,9 +15,6 @@ public sealed record NetworkItem(string Path, bool IsBlock, ImmutableArray<Align
 {
     /// <summary>What users know it by: the path of a block, the name of a layer.</summary>
     public string Name => IsBlock ? Path : Layers[0].Name;
-
-    /// <summary>The same for items that score alike against everything.</summary>
-    internal string Key { get; } = $"{IsBlock} {string.Join(' ', Layers.Select(l => $"{l.Kind}{string.Join('x', l.Shape)}"))}";
 }
 
 /// <summary>What alignment needs to know of a network: a sequence of layers and blocks (DPIAT's two levels), without weights.</summary>

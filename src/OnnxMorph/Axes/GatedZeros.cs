@@ -52,7 +52,7 @@ internal sealed class GatedZeros
         List<int> lost = [.. changing.Where(input => _lost.ContainsKey((node.Node.Input[input], axis)))];
         return lost.Count > 0
             ? !(node.Node.OpType == "Mul" && ModelGraph.IsStandard(node.Node) && lost.Count < changing.Count)
-            : along.Any(a => a) && !NewChannelRules.Through(node, along).HasFlag(NewChannels.Zero);
+            : along.Any(a => a) && !node.GivesZeros(node.OutputDims(0)!.Length - 1 - axis);
     }
 
     private static bool Runs(NodeAxes node, int input, int axis) =>

@@ -1,5 +1,6 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
+using OnnxMorph.Initialization;
 using OnnxMorph.Operators;
 using OnnxMorph.Weights;
 
@@ -50,7 +51,7 @@ internal sealed record FreshWeights(AxisAnalysis Analysis, Use Use, AxisExpressi
         double fanIn = Reader.Layer is { } layer && layer.WeightInput == Input && Reader.Index == Use.Node
             ? count / newSize(Axes[layer.WeightOutputAxis]) / (layer.Transposed ? layer.Groups : 1)
             : Axes.Where(axis => Analysis.Solver.Leaves(axis).Any(leaf => leaf.Dual)).Aggregate(1.0, (product, axis) => product * newSize(axis));
-        return new Fill(FillKind.Normal, Math.Sqrt(2 / Math.Max(fanIn, 1)), Seeds.For(seed, $"fresh {constant.Name}"));
+        return Draws.He(fanIn, seed, $"fresh {constant.Name}");
     }
 
     /// <summary>

@@ -155,6 +155,10 @@ internal sealed class PackedAttentionRule : AttentionRule
 {
     public override IEnumerable<string> Operators => ["com.microsoft:Attention"];
 
+    public override bool IsParameter(NodeAxes node, int input) => input is 1 or 2;
+
+    public override WeightForm? Form(NodeAxes node, int input) => input == 1 ? new WeightForm([WeightAxis.Input, WeightAxis.Output], 3, PartAxis: 1) : null;
+
     private static long[] Parts(NodeAxes node) =>
         node.IntList("qkv_hidden_sizes") ?? [.. Enumerable.Repeat(node.In(1, 1).Size / 3, 3)];
 
@@ -248,6 +252,8 @@ internal sealed class PackedAttentionRule : AttentionRule
 internal sealed class ProjectedAttentionRule : AttentionRule
 {
     public override IEnumerable<string> Operators => ["com.microsoft:MultiHeadAttention", "com.microsoft:GroupQueryAttention"];
+
+    public override bool IsParameter(NodeAxes node, int input) => input == 3 && !Grouped(node);
 
     private static bool Grouped(NodeAxes node) => node.Node.OpType == "GroupQueryAttention";
 
@@ -353,6 +359,8 @@ internal sealed class SkipNormalizationRule : OperatorRule
     public override IEnumerable<string> Operators =>
         ["com.microsoft:SkipLayerNormalization", "com.microsoft:SkipSimplifiedLayerNormalization"];
 
+    public override bool IsParameter(NodeAxes node, int input) => input > 1;
+
     private const double DefaultEpsilon = 1e-12f;
 
     public override void Tie(NodeAxes node)
@@ -402,6 +410,11 @@ internal sealed class EmbeddingNormalizationRule : OperatorRule
 
     public override IEnumerable<string> Operators => ["com.microsoft:EmbedLayerNormalization"];
 
+    public override bool IsParameter(NodeAxes node, int input) => input is >= FirstTable and <= Shift;
+
+    public override WeightForm? Form(NodeAxes node, int input) =>
+        input is >= FirstTable and <= LastTable ? new WeightForm([WeightAxis.Stack, WeightAxis.Output]) : null;
+
     public override bool HasWeights => true;
 
     public override void Tie(NodeAxes node)
@@ -442,6 +455,11 @@ internal sealed class EmbeddingNormalizationRule : OperatorRule
 internal sealed class FusedMatMulRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["com.microsoft:FusedMatMul"];
+
+    public override WeightForm? Form(NodeAxes node, int input) => node.Rank(input) < 2 || node.Int("transBatchA", 0) != 0 || node.Int("transBatchB", 0) != 0 ? null
+        : WeightForm.Matrix(node.Rank(input), (node.Int(input == 0 ? "transA" : "transB", 0) != 0) == (input == 1));
+
+    public override Homogeneity? Scaling(NodeAxes node) => Homogeneity.Product();
 
     public override void Tie(NodeAxes node)
     {

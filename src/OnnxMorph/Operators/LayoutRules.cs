@@ -7,6 +7,8 @@ internal sealed class ReshapeRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Reshape", "Flatten"];
 
+    public override Homogeneity? Scaling(NodeAxes node) => Homogeneity.Of();
+
     public override bool MovesElements => true;
 
     public override bool ListsSizes(int input) => input > 0;
@@ -63,6 +65,8 @@ internal sealed class TransposeRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Transpose"];
 
+    public override Homogeneity? Scaling(NodeAxes node) => Homogeneity.Of();
+
     public override bool MovesElements => true;
 
     public override void Tie(NodeAxes node)
@@ -78,6 +82,8 @@ internal sealed class TransposeRule : OperatorRule
 internal sealed class SqueezeRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Squeeze", "Unsqueeze"];
+
+    public override Homogeneity? Scaling(NodeAxes node) => Homogeneity.Of();
 
     public override bool MovesElements => true;
 
@@ -109,6 +115,10 @@ internal sealed class SqueezeRule : OperatorRule
 internal sealed class ExpandRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Expand"];
+
+    public override bool Rearranges => true;
+
+    public override Homogeneity? Scaling(NodeAxes node) => Homogeneity.Of();
 
     public override bool ListsSizes(int input) => input > 0;
 
@@ -143,6 +153,10 @@ internal sealed class TileRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Tile"];
 
+    public override bool Rearranges => true;
+
+    public override Homogeneity? Scaling(NodeAxes node) => Homogeneity.Of();
+
     public override bool ListsSizes(int input) => input > 0;
 
     public override void Tie(NodeAxes node)
@@ -161,6 +175,10 @@ internal sealed class TileRule : OperatorRule
 internal sealed class PixelShuffleRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["DepthToSpace", "SpaceToDepth"];
+
+    public override bool Rearranges => true;
+
+    public override Homogeneity? Scaling(NodeAxes node) => Homogeneity.Of();
 
     public override void Tie(NodeAxes node)
     {
@@ -197,6 +215,10 @@ internal sealed class ConcatRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Concat"];
 
+    public override bool Rearranges => true;
+
+    public override Homogeneity? Scaling(NodeAxes node) => Homogeneity.Sum(node.Node.Input.Count);
+
     public override void Tie(NodeAxes node)
     {
         node.Carries(NewChannels.Zero | NewChannels.Mean);
@@ -216,6 +238,10 @@ internal sealed class ConcatRule : OperatorRule
 internal sealed class SplitRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Split"];
+
+    public override bool Rearranges => true;
+
+    public override Homogeneity? Scaling(NodeAxes node) => Homogeneity.Of();
 
     private static int Along(NodeAxes node) => NodeAxes.Normalize(node.Int("axis", 0), node.Rank(0));
 
@@ -267,6 +293,10 @@ internal sealed class SplitRule : OperatorRule
 internal sealed class SliceRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Slice"];
+
+    public override bool Rearranges => true;
+
+    public override Homogeneity? Scaling(NodeAxes node) => Homogeneity.Of();
 
     // Starts, ends, axes and steps are inputs 1 to 4 from operator set 10 on, attributes before.
     private static (long[]? Starts, long[]? Ends, long[]? Axes, long[]? Steps) Ranges(NodeAxes node) => node.Opset < 10
@@ -367,6 +397,18 @@ internal sealed class GatherRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Gather"];
 
+    public override bool Rearranges => true;
+
+    public override Homogeneity? Scaling(NodeAxes node) => Homogeneity.Of();
+
+    public override WeightForm? Form(NodeAxes node, int input)
+    {
+        if (input != 0 || node.IsWeight(1) || !node.Has(0))
+            return null;
+        int along = NodeAxes.Normalize(node.Int("axis", 0), node.Rank(0));
+        return new WeightForm([.. Enumerable.Range(0, node.Rank(0)).Select(axis => axis == along ? WeightAxis.Stack : WeightAxis.Output)]);
+    }
+
     public override void Tie(NodeAxes node)
     {
         node.Carries(NewChannels.Zero | NewChannels.Mean);
@@ -390,6 +432,12 @@ internal sealed class GatherRule : OperatorRule
 internal sealed class PadRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Pad"];
+
+    public override bool Rearranges => true;
+
+    // What it pads with stands beside the values.
+    public override Homogeneity? Scaling(NodeAxes node) =>
+        (node.Attribute("value")?.F ?? 0) == 0 ? new Homogeneity([(0, 1)], [2]) : null;
 
     public override bool ListsSizes(int input) => input > 0;
 

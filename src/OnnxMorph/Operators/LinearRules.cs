@@ -87,6 +87,15 @@ internal sealed class ConvolutionRule : OperatorRule
         !node.IsWeight(1) ? null : new LinearLayer(1, 2, 1, 0, node.Rank(1) - 2, node.Int("group", 1), false);
 
     public override FreshValue Fresh(NodeAxes node, int input) => input == 1 ? FreshValue.HeNormal : FreshValue.Zero;
+
+    public override bool IsParameter(NodeAxes node, int input) => input is 1 or 2;
+
+    public override WeightForm? Form(NodeAxes node, int input) => input == 1
+        ? new WeightForm([WeightAxis.Output, WeightAxis.Input, .. Enumerable.Repeat(WeightAxis.Tap, node.Rank(1) - 2)], (int)node.Int("group", 1)) : null;
+
+    // An activation that is fused in may be any.
+    public override Homogeneity? Scaling(NodeAxes node) =>
+        node.Attribute("activation") is null || node.Text("activation") == "Relu" ? Homogeneity.Product(2, 3) : null;
 }
 
 /// <summary>Transposed convolutions: x[N, G×I, …] with W[G×I*, O, k…] + b[G×O].</summary>
@@ -128,6 +137,13 @@ internal sealed class TransposedConvolutionRule : OperatorRule
         !node.IsWeight(1) ? null : new LinearLayer(1, 2, 1, 1, node.Rank(1) - 2, node.Int("group", 1), true);
 
     public override FreshValue Fresh(NodeAxes node, int input) => input == 1 ? FreshValue.HeNormal : FreshValue.Zero;
+
+    public override bool IsParameter(NodeAxes node, int input) => input is 1 or 2;
+
+    public override WeightForm? Form(NodeAxes node, int input) => input == 1
+        ? new WeightForm([WeightAxis.Input, WeightAxis.Output, .. Enumerable.Repeat(WeightAxis.Tap, node.Rank(1) - 2)], (int)node.Int("group", 1)) : null;
+
+    public override Homogeneity? Scaling(NodeAxes node) => Homogeneity.Product(2);
 }
 
 /// <summary>MatMul with numpy's broadcasting: [… m, k] · [… k, n].</summary>
@@ -185,6 +201,10 @@ internal sealed class MatMulRule : OperatorRule
         : null;
 
     public override FreshValue Fresh(NodeAxes node, int input) => FreshValue.HeNormal;
+
+    public override WeightForm? Form(NodeAxes node, int input) => WeightForm.Matrix(node.Rank(input), transposed: input == 0);
+
+    public override Homogeneity? Scaling(NodeAxes node) => Homogeneity.Product();
 }
 
 /// <summary>Gemm: alpha · A' · B' + beta · C.</summary>
@@ -226,6 +246,13 @@ internal sealed class GemmRule : OperatorRule
             : null;
 
     public override FreshValue Fresh(NodeAxes node, int input) => input == 2 ? FreshValue.Zero : FreshValue.HeNormal;
+
+    public override bool IsParameter(NodeAxes node, int input) => true;
+
+    public override WeightForm? Form(NodeAxes node, int input) =>
+        input == 2 ? null : WeightForm.Matrix(2, (node.Int(input == 0 ? "transA" : "transB", 0) != 0) == (input == 1));
+
+    public override Homogeneity? Scaling(NodeAxes node) => Homogeneity.Product(2);
 }
 
 /// <summary>Einsum without ellipsis or repeated letters in one operand: letters are axes, missing letters are summed over.</summary>
@@ -294,6 +321,18 @@ internal sealed class EinsumRule : OperatorRule
     }
 
     public override FreshValue Fresh(NodeAxes node, int input) => FreshValue.HeNormal;
+
+    public override WeightForm? Form(NodeAxes node, int input)
+    {
+        string[] sides = (node.Text("equation") ?? "").Replace(" ", "").Split("->");
+        string[] operands = sides[0].Split(',');
+        if (sides.Length != 2 || operands.Length != node.Node.Input.Count || sides[0].Contains('.') || operands.Any(o => o.Distinct().Count() != o.Length))
+            return null;
+        return new WeightForm([.. operands[input].Select(letter => !sides[1].Contains(letter) ? WeightAxis.Input
+            : operands.Where((_, other) => other != input).Any(o => o.Contains(letter)) ? WeightAxis.Stack : WeightAxis.Output)]);
+    }
+
+    public override Homogeneity? Scaling(NodeAxes node) => new([.. Enumerable.Range(0, node.Node.Input.Count).Select(i => (i, 1.0))], []);
 }
 
 /// <summary>LSTM, GRU and RNN: gates × hidden, as ONNX lays them out.</summary>
@@ -371,4 +410,12 @@ internal sealed class RecurrentRule : OperatorRule
     }
 
     public override FreshValue Fresh(NodeAxes node, int input) => input is 1 or 2 ? FreshValue.HeNormal : FreshValue.Zero;
+
+    private const int Peepholes = 7;
+
+    public override bool IsParameter(NodeAxes node, int input) => input is 1 or 2 or 3 or Peepholes;
+
+    // Each gate is a map of its own on what all of them read.
+    public override WeightForm? Form(NodeAxes node, int input) => input is 1 or 2
+        ? new WeightForm([WeightAxis.Stack, WeightAxis.Output, WeightAxis.Input], Gates(node), PartAxis: 1) : null;
 }

@@ -38,7 +38,7 @@ internal static class NewChannelRules
             "Clip" => Limit(node, 1, "min", double.NegativeInfinity) == 0 || Limit(node, 2, "max", double.PositiveInfinity) == 0,
             _ => s_flatAtZero.Contains(node.Node.OpType),
         };
-        return flat && zeros.All(input => node.Readers(input).All(reader => ReferenceEquals(reader, node.Node) || s_flatAtZero.Contains(reader.OpType)));
+        return flat && zeros.Length > 0 && zeros.All(input => node.Readers(input).All(reader => ReferenceEquals(reader, node.Node) || s_flatAtZero.Contains(reader.OpType)));
     }
 
     /// <summary>What goes along one axis through a pointwise node.</summary>
@@ -78,7 +78,7 @@ internal static class NewChannelRules
     }
 
     // A limit of Clip: an attribute until operator set 11, an input from then on; no number where it is computed.
-    private static double Limit(NodeAxes node, int input, string attribute, double none) =>
+    public static double Limit(NodeAxes node, int input, string attribute, double none) =>
         node.Attribute(attribute) is { } given ? given.F
         : node.Node.Input.Count <= input || node.Node.Input[input].Length == 0 ? none
         : node.Scalar(input) ?? double.NaN;

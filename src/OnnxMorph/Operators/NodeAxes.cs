@@ -166,6 +166,26 @@ public sealed class NodeAxes
     public NodeProto? Producer(int input) =>
         input < Node.Input.Count && _analysis.Graph.Producer(Node.Input[input]) is { } n ? _analysis.Graph.Nodes[n] : null;
 
+    /// <summary>
+    /// Whether what an input reads is made by a node with parameters, nodes that only move elements in between, or normalised by several
+    /// nodes: (x − mean) ÷ √var, or x · 1/√var.
+    /// </summary>
+    public bool IsMadeByParameters(int input)
+    {
+        for (NodeProto? node = Producer(input); node is not null; node = _analysis.Graph.Producer(node.Input[0]) is { } n ? _analysis.Graph.Nodes[n] : null)
+        {
+            if (OperatorRules.For(node) is not { } rule || _analysis.Graph.Producer(node.Output[0]) is not { } index || _analysis.Node(index) is not { Unknown: null } axes)
+                return false;
+            if (rule.MovesElements)
+                continue;
+            bool divides = node.OpType == "Div" || (node.OpType == "Mul" && Enumerable.Range(0, 2).Any(i => axes.Producer(i) is { OpType: "Reciprocal" or "Div" or "Pow" }));
+            return Enumerable.Range(0, node.Input.Count).Any(i => axes.Has(i) && axes.IsWeight(i) && rule.IsParameter(axes, i))
+                || (divides && Enumerable.Range(0, 2).All(i => !axes.IsWeight(i)));
+        }
+
+        return false;
+    }
+
     /// <summary>All nodes that read what an input reads, this one included.</summary>
     public IEnumerable<NodeProto> Readers(int input) => _analysis.Graph.Uses(Node.Input[input]).Select(use => _analysis.Graph.Nodes[use.Node]);
 
@@ -267,6 +287,9 @@ public sealed class NodeAxes
             if (_outputs[output] is null && HasOutput(output))
                 _outputs[output] = [.. OutputDims(output)!.Select(size => Fixed(size, "its result has a size of its own"))];
     }
+
+    /// <summary>Whether the rule said that zeros along an axis of the first output stay zeros.</summary>
+    internal bool GivesZeros(int axis) => _outputCarries.GetValueOrDefault((0, axis), _carries).HasFlag(NewChannels.Zero);
 
     // Whether zeros come to something is known when all nodes have been seen.
     internal void Bar(GatedZeros gated)

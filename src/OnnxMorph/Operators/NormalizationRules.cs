@@ -9,6 +9,8 @@ internal sealed class BatchNormalizationRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["BatchNormalization"];
 
+    public override bool IsParameter(NodeAxes node, int input) => input > 0;
+
     public override void Tie(NodeAxes node)
     {
         AxisExpression[] axes = node.In(0);
@@ -45,6 +47,8 @@ internal static class NormOverPositions
 internal sealed class InstanceNormalizationRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["InstanceNormalization"];
+
+    public override bool IsParameter(NodeAxes node, int input) => input > 0;
 
     public override void Tie(NodeAxes node)
     {
@@ -122,6 +126,8 @@ internal sealed class LayerNormalizationRule : OperatorRule
     public override IEnumerable<string> Operators =>
         ["LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "com.microsoft:SimplifiedLayerNormalization"];
 
+    public override bool IsParameter(NodeAxes node, int input) => input > 0;
+
     public override void Tie(NodeAxes node)
     {
         AxisExpression[] axes = node.In(0), result = node.In(0);
@@ -180,6 +186,8 @@ internal sealed class GroupNormalizationRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["GroupNormalization"];
 
+    public override bool IsParameter(NodeAxes node, int input) => input > 0;
+
     public override void Tie(NodeAxes node)
     {
         AxisExpression[] axes = node.In(0);
@@ -219,6 +227,8 @@ internal sealed class AlongAxisRule : OperatorRule
     [
         "Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "CumSum", "LRN", "LpNormalization", "MeanVarianceNormalization",
     ];
+
+    public override Homogeneity? Scaling(NodeAxes node) => node.Node.OpType == "CumSum" ? Homogeneity.Of() : null;
 
     public override void Tie(NodeAxes node)
     {
@@ -270,6 +280,13 @@ internal sealed class ReductionRule : OperatorRule
         "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceLogSum",
         "ReduceLogSumExp", "ReduceProd",
     ];
+
+    public override Homogeneity? Scaling(NodeAxes node) => node.Node.OpType switch
+    {
+        "ReduceMean" or "ReduceMax" or "ReduceMin" or "ReduceSum" or "ReduceL1" or "ReduceL2" => Homogeneity.Of(),
+        "ReduceSumSquare" => Homogeneity.Of(2),
+        _ => null,
+    };
 
     public override bool ListsSizes(int input) => input > 0;
 
@@ -348,6 +365,9 @@ internal sealed class SpatialRule : OperatorRule
         "AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "Resize", "Upsample", "RoiAlign",
         "MaxRoiPool", "GridSample",
     ];
+
+    // Where it extrapolates, it may do so with a number of its own.
+    public override Homogeneity? Scaling(NodeAxes node) => node.Text("coordinate_transformation_mode") == "tf_crop_and_resize" ? null : Homogeneity.Of();
 
     public override bool ListsSizes(int input) => input > 0;
 

@@ -81,6 +81,24 @@ public abstract class OperatorRule
     public virtual FreshValue FreshOnZeros(NodeAxes node, int input) => Fresh(node, input);
 
     /// <summary>
+    /// Whether a constant at this input is a trained parameter, which starts with <see cref="Fresh"/>, rather than a size, a limit or a table
+    /// that the network was built with.
+    /// </summary>
+    public virtual bool IsParameter(NodeAxes node, int input) => Form(node, input) is not null;
+
+    /// <summary>The linear map that the node makes of the weight at this input; null where it makes none.</summary>
+    public virtual WeightForm? Form(NodeAxes node, int input) => null;
+
+    /// <summary>How the node answers to positive factors on its inputs; null where they must all be 1.</summary>
+    public virtual Homogeneity? Scaling(NodeAxes node) => null;
+
+    /// <summary>
+    /// Whether each element of the result is an element of an input or zero, so that positions of values can be followed through the node by
+    /// evaluating it on their numbers.
+    /// </summary>
+    public virtual bool Rearranges => MovesElements;
+
+    /// <summary>
     /// Whether the node only moves the elements of its first input, so that what is asked of a weight behind it is decided by
     /// the node that reads its result.
     /// </summary>

@@ -107,6 +107,45 @@ internal sealed class PointwiseRule : OperatorRule
         "PRelu" => FreshValue.Quarter,
         _ => FreshValue.Zero,
     };
+
+    // A vector along one axis that is added to what a layer or a norm makes is its bias, one that multiplies it its scale; other constants
+    // are tables and numbers that the network was built with.
+    public override bool IsParameter(NodeAxes node, int input) => node.Node.OpType switch
+    {
+        "PRelu" or "BiasGelu" or "FastGelu" => input == 1,
+        "Add" or "Mul" => node.Has(1 - input) && !node.IsWeight(1 - input) && node.Rank(input) > 0 && node.In(input).Count(axis => axis.Size > 1) <= 1
+            && node.IsMadeByParameters(1 - input),
+        _ => false,
+    };
+
+    public override Homogeneity? Scaling(NodeAxes node)
+    {
+        int inputs = node.Node.Input.Count;
+        switch (node.Node.OpType)
+        {
+            case "Abs" or "Dropout" or "LeakyRelu" or "Neg" or "PRelu" or "Relu":
+                return Homogeneity.Of();
+            case "Add" or "Max" or "Mean" or "Min" or "Sub" or "Sum":
+                return Homogeneity.Sum(inputs);
+            case "Where":
+                return new Homogeneity([], [1, 2]);
+            case "Mul":
+                return Homogeneity.Product();
+            case "Div":
+                return new Homogeneity([(0, 1), (1, -1)], []);
+            case "Sqrt":
+                return Homogeneity.Of(0.5);
+            case "Reciprocal":
+                return Homogeneity.Of(-1);
+            case "Pow":
+                return node.Scalar(1) is { } power ? Homogeneity.Of(power) : null;
+            case "Clip":
+                return NewChannelRules.Limit(node, 1, "min", double.NegativeInfinity) is 0 or double.NegativeInfinity
+                    && NewChannelRules.Limit(node, 2, "max", double.PositiveInfinity) is 0 or double.PositiveInfinity ? Homogeneity.Of() : null;
+            default:
+                return null;
+        }
+    }
 }
 
 /// <summary>Operators that give their first input on, element by element.</summary>
@@ -115,6 +154,9 @@ internal sealed class PassThroughRule : OperatorRule
     public override IEnumerable<string> Operators => ["Identity", "Cast"];
 
     public override bool MovesElements => true;
+
+    public override Homogeneity? Scaling(NodeAxes node) =>
+        node.Node.OpType == "Identity" || ((ElementType)node.Int("to", 0)).IsScalable() ? Homogeneity.Of() : null;
 
     public override void Tie(NodeAxes node)
     {
@@ -138,6 +180,8 @@ internal sealed class PassThroughRule : OperatorRule
 internal sealed class SizeRule : OperatorRule
 {
     public override IEnumerable<string> Operators => ["Shape", "Size"];
+
+    public override Homogeneity? Scaling(NodeAxes node) => Homogeneity.Of(0);
 
     public override void Tie(NodeAxes node)
     {

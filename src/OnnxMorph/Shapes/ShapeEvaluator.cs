@@ -245,14 +245,19 @@ public static class ShapeEvaluator
         return dims.Contains(-1) ? null : dims;
     }
 
+    /// <summary>Whether shapes may depend on the content of a tensor that is not in the message: floats that they may depend on are.</summary>
+    internal static bool MayBeSizes(TensorProto tensor) =>
+        !((ElementType)tensor.DataType).IsScalable() && Count(tensor) <= MostIntegers;
+
+    private static long Count(TensorProto tensor) => tensor.Dims.Aggregate(1L, (product, size) => product * size);
+
     private static Dictionary<string, long[]> Integers(OnnxModel folded, OnnxModel model)
     {
         var ints = new Dictionary<string, long[]>();
         foreach ((OnnxModel from, TensorProto tensor, string name) in Tensors(folded).Concat(Tensors(model)))
         {
-            long count = tensor.Dims.Aggregate(1L, (product, size) => product * size);
             // Integers that a morph has changed are biases and tables, no sizes.
-            if ((ElementType)tensor.DataType is ElementType.Int64 or ElementType.Int32 && count <= MostIntegers && from.PayloadOf(tensor) is not WeightPayload)
+            if ((ElementType)tensor.DataType is ElementType.Int64 or ElementType.Int32 && MayBeSizes(tensor) && from.PayloadOf(tensor) is not WeightPayload)
                 ints[name] = from.Int64Values(tensor);
         }
 

@@ -3,6 +3,8 @@ using OnnxMorph.Alignment;
 using OnnxMorph.Axes;
 using OnnxMorph.Calibration;
 using OnnxMorph.Graph;
+using OnnxMorph.Initialization;
+using OnnxMorph.Morphs;
 using OnnxMorph.Onnx;
 using OnnxMorph.Structure;
 using OnnxMorph.Transfer.Containment;
@@ -63,6 +65,9 @@ public sealed record TransferReport(
     /// <summary>The file of the trained model.</summary>
     public required string Source { get; init; }
 
+    /// <summary>How tensors were initialised that the source fills with nothing; null where they kept the target's own numbers.</summary>
+    public InitMethod? Fresh { get; init; }
+
     /// <summary>The file of the model that was filled.</summary>
     public required string Target { get; init; }
 
@@ -91,6 +96,9 @@ public sealed class TransferJob
 
     /// <summary>Which channels and blocks go where, and how they are scaled. An alignment has its own blocks.</summary>
     public TransferRules Rules { get; init; } = new();
+
+    /// <summary>How tensors start that the source fills with nothing; null leaves them the target's own numbers.</summary>
+    public InitMethod? Fresh { get; init; }
 
     /// <summary>How an aligned layer's tensors become those of another shape (<see cref="TransferMethod.Dp"/>).</summary>
     public TransferOperator Operator { get; init; } = TransferOperator.Maps;
@@ -138,6 +146,8 @@ public sealed class TransferJob
         VerificationReport? verification = null;
         IReadOnlyList<StageStatistics> stages = [];
         using TemporaryFolder folder = new();
+        if (Fresh is { } method)
+            (to, tensors) = Filled(to.Model, tensors, method, Path.Combine(folder.Path, "filled.onnx"));
         OnnxModel result = to.Model;
         if (Calibrate is { } samples)
             (result, stages) = Calibrated(from, to, transfer, plan.Pairs, samples, folder.Path, notes);
@@ -150,6 +160,7 @@ public sealed class TransferJob
             Source = Path.GetFullPath(Source),
             Target = Path.GetFullPath(Target),
             Rules = ByShape ? null : Rules,
+            Fresh = Fresh,
             Alignment = alignment,
         };
 
@@ -162,6 +173,23 @@ public sealed class TransferJob
             }
 
             return true;
+        }
+
+        // What was carried may be forms of constants of their own by now, so the graph is looked at again.
+        (AnalysedModel, IReadOnlyList<TransferredTensor>) Filled(OnnxModel carried, IReadOnlyList<TransferredTensor> tensors, InitMethod method, string file)
+        {
+            Begin("initialising");
+            OnnxWriter.Write(carried, file, new EvaluatedWeights(Evaluator), null, null, cancellation);
+            AnalysedModel model = AnalysedModel.Of(OnnxReader.Read(file));
+            HashSet<string> names = [.. tensors.Where(t => t.Origin == TensorOrigin.Fresh).Select(t => t.Name)];
+            names.ExceptWith(tensors.Where(t => t.Origin != TensorOrigin.Fresh).Select(t => t.Name));
+            var plan = InitPlan.Of(model, new InitOptions { Method = method, Seed = Seed }, names);
+            plan.Apply();
+            notes.AddRange(plan.Notes);
+            var starts = plan.Tensors.ToDictionary(t => t.Name);
+            return (new AnalysedModel(model.Model, new ModelGraph(model.Model), model.Analysis, model.Structure), [.. tensors.Select(t =>
+                t.Origin != TensorOrigin.Fresh || starts.GetValueOrDefault(t.Name) is not { } start || !names.Contains(t.Name) ? t
+                    : t with { Note = start.Start == TensorStart.Kept ? $"{t.Note}, and it keeps its own numbers: {start.Note}" : $"{t.Note}, so it is initialised" })]);
         }
 
         (OnnxModel, IReadOnlyList<StageStatistics>) Calibrated(

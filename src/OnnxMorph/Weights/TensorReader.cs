@@ -32,6 +32,7 @@ internal abstract class TensorReader(WeightExpression expression) : IDisposable
         ReshapedWeight reshaped => Open(reshaped.Source, context),
         FilledWeight filled => new FilledReader(filled),
         DiracWeight dirac => new DiracReader(dirac),
+        OrthogonalWeight orthogonal => new OrthogonalReader(orthogonal),
         ComputedWeight computed => new ComputedReader(computed),
         MappedWeight mapped => new MappedReader(mapped, context),
         RotatedWeight rotated => new RotatedReader(rotated, context),
@@ -161,6 +162,45 @@ internal sealed class ComputedReader(ComputedWeight computed) : TensorReader(com
 {
     public override void Read(long first, Span<byte> destination) =>
         FloatConversion.Round(Format, computed.Values.Span.Slice((int)first, destination.Length / Format.Size()), destination);
+}
+
+/// <summary>Elements of orthogonal matrices. A matrix is made as a whole, by the first window that asks for it.</summary>
+internal sealed class OrthogonalReader(OrthogonalWeight orthogonal) : TensorReader(orthogonal)
+{
+    private readonly Lock _lock = new();
+    private (long Matrix, double[] Rows)? _last;
+
+    public override void Read(long first, Span<byte> destination)
+    {
+        int rows = orthogonal.Rows, columns = orthogonal.Columns;
+        var values = new double[destination.Length / Format.Size()];
+        double[] matrix = [];
+        long current = -1;
+        for (int i = 0; i < values.Length; i++)
+        {
+            (long number, long at) = Math.DivRem(first + i, (long)rows * columns);
+            if (number != current)
+                (current, matrix) = (number, Matrix(number));
+            (long row, long column) = Math.DivRem(at, columns);
+            values[i] = orthogonal.Scale * matrix[rows <= columns ? at : column * rows + row];
+        }
+
+        FloatConversion.Round(Format, values, destination);
+    }
+
+    private double[] Matrix(long number)
+    {
+        lock (_lock)
+        {
+            if (_last is not { } last || last.Matrix != number)
+            {
+                int few = Math.Min(orthogonal.Rows, orthogonal.Columns), many = Math.Max(orthogonal.Rows, orthogonal.Columns);
+                _last = last = (number, OrthonormalRows.Draw(few, many, orthogonal.Seed, number * few * many));
+            }
+
+            return last.Rows;
+        }
+    }
 }
 
 /// <summary>Elements of Dirac kernels: one 1 for each output channel.</summary>

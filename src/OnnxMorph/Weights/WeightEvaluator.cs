@@ -100,6 +100,8 @@ public sealed class WeightEvaluator(KernelDevice? device = null)
                 return new ComputedWeight(ElementType.Float64, computed.Shape, computed.Values);
             case FilledWeight filled:
                 return new FilledWeight(ElementType.Float64, filled.Shape, filled.Fill);
+            case OrthogonalWeight orthogonal:
+                return new OrthogonalWeight(ElementType.Float64, orthogonal.Shape, orthogonal.Rows, orthogonal.Columns, orthogonal.Scale, orthogonal.Seed);
             case DiracWeight dirac:
                 return new DiracWeight(ElementType.Float64, dirac.Shape);
             case MappedWeight mapped:

@@ -205,6 +205,35 @@ public sealed class RotatedWeight(WeightExpression source, int axis, int groups,
 public sealed class DiracWeight(ElementType type, ImmutableArray<long> shape) : WeightExpression(type, shape);
 
 /// <summary>
+/// Random semi-orthogonal matrices, one behind the other, times a number: of each the rows are orthogonal and of unit length where there are not more of
+/// them than columns, else the columns. Uniformly distributed (Haar).
+/// </summary>
+public sealed class OrthogonalWeight : WeightExpression
+{
+    /// <summary>Matrices of <paramref name="rows"/> rows that fill a tensor.</summary>
+    /// <exception cref="ArgumentException">They do not.</exception>
+    public OrthogonalWeight(ElementType type, ImmutableArray<long> shape, int rows, int columns, double scale, ulong seed)
+        : base(type, shape)
+    {
+        if (rows < 1 || columns < 1 || Count % ((long)rows * columns) != 0)
+            throw new ArgumentException($"Matrices of {rows}×{columns} in [{string.Join(", ", shape)}].", nameof(rows));
+        (Rows, Columns, Scale, Seed) = (rows, columns, scale, seed);
+    }
+
+    /// <summary>Rows of a matrix.</summary>
+    public int Rows { get; }
+
+    /// <summary>Columns of a matrix.</summary>
+    public int Columns { get; }
+
+    /// <summary>What orthogonal matrices are multiplied by.</summary>
+    public double Scale { get; }
+
+    /// <summary>Key of the generator; matrix i draws from position i·rows·columns on.</summary>
+    public ulong Seed { get; }
+}
+
+/// <summary>
 /// Numbers that a pass computed in float64, rounded to the element type when they are written. For what cannot be said as an expression over the
 /// parent's weights: the pass computed them because it had to know them.
 /// </summary>

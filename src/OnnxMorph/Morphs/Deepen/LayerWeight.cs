@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using OnnxMorph.Axes;
+using OnnxMorph.Initialization;
 using OnnxMorph.Weights;
 
 namespace OnnxMorph.Morphs;
@@ -26,7 +27,8 @@ internal sealed record LayerWeight(WeightExpression Data, int OutputAxis, int In
     public ImmutableArray<int> Kernel => [.. KernelAxes.Select(axis => checked((int)Data.Shape[axis]))];
 
     /// <summary>Standard deviation that keeps the size of signals behind a ReLU: √(2 / inputs) (He 2015), inputs being summed-over weights.</summary>
-    public static double HeScale(int inputs, ImmutableArray<int> kernel) => Math.Sqrt(2.0 / Math.Max(1, kernel.Aggregate((long)inputs, (product, taps) => product * taps)));
+    public static double HeScale(int inputs, ImmutableArray<int> kernel) =>
+        Draws.HeDeviation(kernel.Aggregate((long)inputs, (product, taps) => product * taps));
 
     /// <summary>The weight with a map on the output channels of each group.</summary>
     public LayerWeight MapOutputs(AxisMap map, Fill fill = default) => Map(OutputAxis, map, fill);

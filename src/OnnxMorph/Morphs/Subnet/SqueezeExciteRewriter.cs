@@ -1,4 +1,5 @@
 using OnnxMorph.Graph;
+using OnnxMorph.Initialization;
 using OnnxMorph.Onnx;
 using OnnxMorph.Verification;
 using OnnxMorph.Weights;
@@ -29,7 +30,7 @@ internal sealed class SqueezeExciteRewriter : BehindRewriter
     {
         LayerForm form = builder.Form.Dense();
         long hidden = (channels + Reduction - 1) / Reduction;
-        var he = new Fill(FillKind.Normal, Math.Sqrt(2.0 / channels), Seeds.For(Seed, $"squeeze {value}"));
+        var he = Draws.He(channels, Seed, $"squeeze {value}");
         string squeezed = builder.Add("Relu", Biased("squeeze", Mean(builder, value), form.Filled(hidden, channels, form.PointKernel, he), hidden));
         string excited = builder.Add("Sigmoid", Biased("excite", squeezed, form.Filled(channels, hidden, form.PointKernel, Fill.Zero), channels));
         return builder.Add("Mul", value, builder.Add("Mul", excited, builder.Number(2)));

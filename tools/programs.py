@@ -5,7 +5,6 @@ import shlex
 import subprocess
 
 import numpy
-import torch
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COMMAND = ROOT / "src/OnnxMorph.Cli"
@@ -42,8 +41,8 @@ def call(*command):
 
 
 def runtime_outputs(model, samples, folder):
-    """The model's first output under ONNX Runtime."""
+    """The model's first output under ONNX Runtime, as an array."""
     out = folder / "outputs.npz"
     call(program(RUN_MODEL), model, samples, out)
     with numpy.load(out) as arrays:
-        return torch.from_numpy(arrays[arrays.files[0]])
+        return arrays[arrays.files[0]]

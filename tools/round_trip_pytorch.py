@@ -94,7 +94,7 @@ def round_trip(source, network, data, folder):
     file, report = carry(write(source, images[:2], folder / "source.onnx"), network, images[:2], folder)
     failures = [f"{tensor['name']} keeps its own numbers: {tensor['note']}" for tensor in report["tensors"] if tensor["origin"] == "fresh"]
     with torch.no_grad():
-        ours, theirs = network.eval()(held_out), runtime_outputs(file, SAMPLES, folder)
+        ours, theirs = network.eval()(held_out), torch.from_numpy(runtime_outputs(file, SAMPLES, folder))
     error = ((ours - theirs).abs().max() / theirs.abs().max()).item()
     if not error <= SAME_OUTPUT:
         failures.append(f"torch and ONNX Runtime differ by {error:.1e} of the largest output")

@@ -218,7 +218,7 @@ def load_checked(path, folder):
     samples = ROOT / "models/digits_samples.npz"
     with numpy.load(samples) as arrays, torch.no_grad():
         ours, = network(torch.from_numpy(arrays["image"]))
-    theirs = runtime_outputs(path, samples, folder)
+    theirs = torch.from_numpy(runtime_outputs(path, samples, folder))
     error = ((ours - theirs).abs().max() / theirs.abs().max()).item()
     if not error <= SAME_OUTPUT:
         raise Failure(f"{path.name}: torch and ONNX Runtime differ by {error:.1e} of the largest output")

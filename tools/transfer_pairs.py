@@ -12,7 +12,7 @@ third of the deviation. Pairs under CONTRASTS must be refused with the first dif
 then the others, small networks before large ones. Rows that are there are not made again, but for those of failures with --retry; the table
 names the pairs that have no row yet.
 
-Needs numpy and torch, and the .NET runtime.
+Needs numpy, and the .NET runtime.
 """
 
 import argparse
@@ -117,7 +117,7 @@ def transfer(command, files, pair, options):
             return {"source": source, "target": target, "verdict": "failed: out of time"}
         seconds = time.monotonic() - start
         try:
-            runs = ended.returncode != 0 or bool(runtime_outputs(result, samples, pathlib.Path(folder)).isfinite().all())
+            runs = ended.returncode != 0 or bool(numpy.isfinite(runtime_outputs(result, samples, pathlib.Path(folder))).all())
         except Failure as failure:
             runs = False
             print(failure, file=sys.stderr)

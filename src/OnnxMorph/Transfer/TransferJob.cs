@@ -38,8 +38,8 @@ public enum TransferMethod
 public sealed record PartReport(string Target, string? Source, int Copy);
 
 /// <summary>What the activations at the end of a stage are like on the calibration samples.</summary>
-/// <param name="Path">The stage.</param>
-/// <param name="SourceMean">Their mean in the source.</param>
+/// <param name="Path">The target's stage.</param>
+/// <param name="SourceMean">Their mean in the source, behind the block that the stage's last block stands for.</param>
 /// <param name="SourceDeviation">Their standard deviation there.</param>
 /// <param name="TargetMean">Their mean in the result.</param>
 /// <param name="TargetDeviation">Their standard deviation there.</param>
@@ -163,10 +163,10 @@ public sealed class TransferJob
         {
             Begin("measuring the source");
             var results = transfer.Results().Concat(transfer.Sums(pairs)).ToList();
-            Dictionary<string, int> own = Ends(from), other = Ends(to);
+            List<(string Path, string Source, string Target)> ends = [.. Ends(to, pairs)];
             var values = results.Select(r => (r.Source, r.SourceAxis)).Distinct().ToDictionary(v => v.Source, v => v.SourceAxis);
-            foreach ((string value, int axis) in own)
-                values.TryAdd(value, axis);
+            foreach ((_, string value, _) in ends)
+                values.TryAdd(value, ChannelAxis(from, value));
             var measured = ActivationStatistics.Measure(from.Model, values, samples, notes);
             Begin("calibrating");
             string carried = Path.Combine(folder, "carried.onnx"), calibrated = Path.Combine(folder, "calibrated.onnx");
@@ -176,9 +176,8 @@ public sealed class TransferJob
             notes.Add($"Statistics of {set} norms, layers and sums were set on the samples.");
             OnnxWriter.Write(model.Model, calibrated, new EvaluatedWeights(Evaluator), null, null, cancellation);
             OnnxModel result = OnnxReader.Read(calibrated);
-            var after = ActivationStatistics.Measure(result, other, samples, notes);
-            return (result, [.. from.Structure.Stages.Zip(own.Keys, other.Keys).Select(stage =>
-                Statistics(stage.First.Path, measured[stage.Second], after[stage.Third]))]);
+            var after = ActivationStatistics.Measure(result, ends.ToDictionary(end => end.Target, end => ChannelAxis(to, end.Target)), samples, notes);
+            return (result, [.. ends.Select(end => Statistics(end.Path, measured[end.Source], after[end.Target]))]);
         }
 
         void Begin(string stage)
@@ -216,9 +215,15 @@ public sealed class TransferJob
         return (new TransferPlan(plan.Matches, [], TransferPlan.Contained(from, to, plan.Matches)), new WeightTransfer(from, to, plan.Matches, plan.Mapping, plan.Starts));
     }
 
-    // The results of the stages' last blocks, each with its axis of channels.
-    private static Dictionary<string, int> Ends(AnalysedModel model) => model.Structure.Stages.Select(stage => stage.Blocks[^1].Exit)
-        .ToDictionary(value => value, value => Math.Min(1, model.Analysis.Shapes.Dims(value)!.Length - 1));
+    // The results of the target's stages, and the results in the source that they stand for.
+    private static IEnumerable<(string Path, string Source, string Target)> Ends(AnalysedModel target, IReadOnlyList<SectionPair> pairs)
+    {
+        foreach (Stage stage in target.Structure.Stages)
+            if (pairs.FirstOrDefault(pair => pair.Target == stage.Blocks[^1]) is { } pair && (pair.StandsFor ?? pair.Source) is Block source)
+                yield return (stage.Path, source.Exit, stage.Blocks[^1].Exit);
+    }
+
+    private static int ChannelAxis(AnalysedModel model, string value) => Math.Min(1, model.Analysis.Shapes.Dims(value)!.Length - 1);
 
     internal static ChannelTargets Targets(AxisMap channels, List<ChannelMoments> source)
     {

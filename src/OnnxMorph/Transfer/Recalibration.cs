@@ -202,21 +202,25 @@ internal sealed class Recalibration
     private (double[] Scale, double[] Shift) Norm(int n, NodeProto node, List<ChannelMoments> channels, ChannelTargets? targets)
     {
         double epsilon = node.Attribute.FirstOrDefault(a => a.Name == "epsilon")?.F ?? 1e-5f;
-        double[] gamma = Numbers(node.Input[1]), beta = Numbers(node.Input[2]), carried = Numbers(node.Input[4]);
+        double[] gamma = Numbers(node.Input[1]), beta = Numbers(node.Input[2]), carried = Numbers(node.Input[4]), factor = [.. gamma.Select(_ => 1.0)];
         double[] mean = [.. channels.Select(c => c.Mean)], variance = [.. channels.Select(c => c.Variance)];
         for (int c = 0; c < channels.Count; c++)
         {
             if (targets is null || double.IsNaN(targets.Deviation[c]) || gamma[c] == 0)
                 continue;
             double own = Math.Sqrt(variance[c]), wanted = targets.Deviation[c];
-            // A channel that hardly varies stays what it is but for its mean.
-            variance[c] = own > LeastDeviation && wanted > LeastDeviation ? Math.Max(Math.Pow(gamma[c] * own / wanted, 2) - epsilon, 0) : carried[c];
-            mean[c] -= (targets.Mean[c] - beta[c]) * Math.Sqrt(variance[c] + epsilon) / gamma[c];
+            // A channel that hardly varies stays what it is but for its mean; where ε alone divides by too much, γ makes up for it.
+            bool varies = own > LeastDeviation && wanted > LeastDeviation;
+            variance[c] = varies ? Math.Max(Math.Pow(gamma[c] * own / wanted, 2) - epsilon, 0) : carried[c];
+            factor[c] = varies && variance[c] == 0 ? wanted * Math.Sqrt(epsilon) / Math.Abs(gamma[c] * own) : 1;
+            mean[c] -= (targets.Mean[c] - beta[c]) * Math.Sqrt(variance[c] + epsilon) / (gamma[c] * factor[c]);
         }
 
         Replace(n, 3, mean);
         Replace(n, 4, variance);
-        double[] scale = [.. gamma.Select((g, c) => g / Math.Sqrt(variance[c] + epsilon))];
+        if (factor.Any(f => f != 1))
+            _changes[n] = (factor, [.. beta.Select((b, c) => b * (1 - factor[c]))]);
+        double[] scale = [.. gamma.Select((g, c) => factor[c] * g / Math.Sqrt(variance[c] + epsilon))];
         return (scale, [.. beta.Select((b, c) => b - mean[c] * scale[c])]);
     }
 

@@ -55,7 +55,8 @@ def main():
                 out.write(json.dumps(row) + "\n")
                 out.flush()
                 print(f"{row['source']} -> {row['target']}: {row['verdict']}", flush=True)
-    text, failures = table([rows[pair] for pair in every if pair in rows], [pair for pair in every if pair not in rows], options)
+    text, failures = table([rows[pair] for pair in every if pair in rows], [pair for pair in every if pair not in rows],
+                           [name for name in asked_names(options) if name not in files], options)
     if options.output:
         options.output.write_text(text, encoding="utf-8")
     sys.exit(1 if failures else 0)
@@ -77,22 +78,29 @@ def parse_arguments():
     return parser.parse_args()
 
 
+def asked(family, options):
+    """Whether a family is to be looked at."""
+    return any(fnmatch.fnmatchcase(family, glob) for glob in options.families.split(","))
+
+
+def asked_names(options):
+    """All members of these families, in both forms."""
+    return [name + form for family, members in FAMILIES.items() if asked(family, options) for name in members for form in ("", ".unfolded")]
+
+
 def pairs(files, options):
     """The pairs of each family in both forms, and those that must be refused; what shows most for its time comes first."""
     def size(pair):
         return sum(files[name].stat().st_size for name in pair)
 
-    def asked(name):
-        return any(fnmatch.fnmatchcase(name, glob) for glob in options.families.split(","))
-
     first, others = [], []
     for form in ("", ".unfolded"):
         for family, members in FAMILIES.items():
             there = [name + form for name in members if name + form in files and files[name + form].stat().st_size <= options.largest * 1e6]
-            of_family = sorted(itertools.permutations(there, 2), key=size) if asked(family) else []
+            of_family = sorted(itertools.permutations(there, 2), key=size) if asked(family, options) else []
             first += of_family[:2]
             others += of_family[2:]
-        first += [(source + form, target + form) for source, target in CONTRASTS if asked(source) and {source + form, target + form} <= files.keys()]
+        first += [(source + form, target + form) for source, target in CONTRASTS if asked(source, options) and {source + form, target + form} <= files.keys()]
     return sorted(first, key=size) + sorted(others, key=size)
 
 
@@ -163,12 +171,13 @@ def is_contrast(source, target):
     return (source.removesuffix(".unfolded"), target.removesuffix(".unfolded")) in CONTRASTS
 
 
-def left(missing):
-    """Says which pairs were not run."""
-    return f" Not run yet: {', '.join(f'{source} to {target}' for source, target in missing)}." if missing else ""
+def left(missing, absent):
+    """Says which pairs were not run, and which networks were not there to make pairs of."""
+    return ((f" Not run yet: {', '.join(f'{source} to {target}' for source, target in missing)}." if missing else "")
+            + (f" Without a file, and so without pairs: {', '.join(absent)}." if absent else ""))
 
 
-def table(rows, missing, options):
+def table(rows, missing, absent, options):
     """The document, and how many pairs failed."""
     failures = sum(map(is_failure, rows))
     lines = ["# Transfer between networks of one family", "",
@@ -178,7 +187,7 @@ def table(rows, missing, options):
              "deviation; all measured on the noise images that the statistics are set on. The last columns are the smallest and largest ratio of "
              "deviations and the largest distance of means in units of it. `.unfolded` models keep their batch norms.", "",
              f"{sum(row['verdict'] == 'holds' for row in rows)} pairs hold, {failures} failed, "
-             f"{sum(row['verdict'].startswith('refused') for row in rows)} refused as they must be.{left(missing)}", "",
+             f"{sum(row['verdict'].startswith('refused') for row in rows)} refused as they must be.{left(missing, absent)}", "",
              "| source | target | result | exact | mapped | fresh | deviations | means |", "|---|---|---|---:|---:|---:|---|---:|"]
     for row in sorted(rows, key=lambda row: (".unfolded" in row["source"], row["source"], row["target"])):
         origins = row.get("origins", {})

@@ -135,7 +135,7 @@ public sealed class TransferJob
         using TemporaryFolder folder = new();
         OnnxModel result = to.Model;
         if (Calibrate is { } samples)
-            (result, stages) = Calibrated(from, to, transfer, plan.Pairs, samples, folder.Path, notes);
+            (result, stages) = Calibrated(from, to, transfer, plan, samples, folder.Path, notes);
         Begin("writing");
         OnnxWriter.Write(result, output, new EvaluatedWeights(Evaluator), new WriteOptions { Force = Force, Accept = Accept }, null, cancellation);
         return new TransferReport(
@@ -159,11 +159,11 @@ public sealed class TransferJob
         }
 
         (OnnxModel, IReadOnlyList<StageStatistics>) Calibrated(
-            AnalysedModel from, AnalysedModel to, WeightTransfer transfer, IReadOnlyList<SectionPair> pairs, string samples, string folder, List<string> notes)
+            AnalysedModel from, AnalysedModel to, WeightTransfer transfer, TransferPlan plan, string samples, string folder, List<string> notes)
         {
             Begin("measuring the source");
-            var results = transfer.Results().Concat(transfer.Sums(pairs)).ToList();
-            List<(string Path, string Source, string Target)> ends = [.. Ends(to, pairs)];
+            var results = transfer.Results().Concat(transfer.Sums(plan.Pairs)).ToList();
+            List<(string Path, string Source, string Target)> ends = [.. Ends(from, to, plan)];
             var values = results.Select(r => (r.Source, r.SourceAxis)).Distinct().ToDictionary(v => v.Source, v => v.SourceAxis);
             foreach ((_, string value, _) in ends)
                 values.TryAdd(value, ChannelAxis(from, value));
@@ -216,11 +216,15 @@ public sealed class TransferJob
     }
 
     // The results of the target's stages, and the results in the source that they stand for.
-    private static IEnumerable<(string Path, string Source, string Target)> Ends(AnalysedModel target, IReadOnlyList<SectionPair> pairs)
+    private static IEnumerable<(string Path, string Source, string Target)> Ends(AnalysedModel source, AnalysedModel target, TransferPlan plan)
     {
         foreach (Stage stage in target.Structure.Stages)
-            if (pairs.FirstOrDefault(pair => pair.Target == stage.Blocks[^1]) is { } pair && (pair.StandsFor ?? pair.Source) is Block source)
-                yield return (stage.Path, source.Exit, stage.Blocks[^1].Exit);
+        {
+            Block last = stage.Blocks[^1];
+            string? path = plan.Pairs.FirstOrDefault(pair => pair.Target == last)?.StandsFor?.Path ?? plan.Parts.FirstOrDefault(part => part.Target == last.Path)?.Source;
+            if (source.Structure.Blocks.FirstOrDefault(block => block.Path == path) is { } from)
+                yield return (stage.Path, from.Exit, last.Exit);
+        }
     }
 
     private static int ChannelAxis(AnalysedModel model, string value) => Math.Min(1, model.Analysis.Shapes.Dims(value)!.Length - 1);

@@ -70,7 +70,11 @@ internal static class TransferNets
         Npy(In("image.npy"), pixels, Samples, 3, 16, 16);
         TransferReport report = new TransferJob
         {
-            Source = In("source.onnx"), Target = In("target.onnx"), Output = In("result.onnx"), Calibrate = In("image.npy"), Verify = null,
+            Source = In("source.onnx"),
+            Target = In("target.onnx"),
+            Output = In("result.onnx"),
+            Calibrate = In("image.npy"),
+            Verify = null,
         }.Run(TestContext.Current.CancellationToken);
         return (report, ModelProto.Parser.ParseFrom(File.ReadAllBytes(In("result.onnx"))), pixels);
     }

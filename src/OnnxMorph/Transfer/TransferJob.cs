@@ -41,8 +41,8 @@ public enum TransferMethod
 public sealed record PartReport(string Target, string? Source, int Copy);
 
 /// <summary>What the activations at the end of a stage are like on the calibration samples.</summary>
-/// <param name="Path">The stage.</param>
-/// <param name="SourceMean">Their mean in the source.</param>
+/// <param name="Path">The target's stage.</param>
+/// <param name="SourceMean">Their mean in the source, behind the block that the stage's last block stands for.</param>
 /// <param name="SourceDeviation">Their standard deviation there.</param>
 /// <param name="TargetMean">Their mean in the result.</param>
 /// <param name="TargetDeviation">Their standard deviation there.</param>
@@ -150,7 +150,7 @@ public sealed class TransferJob
             (to, tensors) = Filled(to.Model, tensors, method, Path.Combine(folder.Path, "filled.onnx"));
         OnnxModel result = to.Model;
         if (Calibrate is { } samples)
-            (result, stages) = Calibrated(from, to, transfer, plan.Pairs, samples, folder.Path, notes);
+            (result, stages) = Calibrated(from, to, transfer, plan, samples, folder.Path, notes);
         Begin("writing");
         OnnxWriter.Write(result, output, new EvaluatedWeights(Evaluator), new WriteOptions { Force = Force, Accept = Accept }, null, cancellation);
         return new TransferReport(
@@ -193,14 +193,14 @@ public sealed class TransferJob
         }
 
         (OnnxModel, IReadOnlyList<StageStatistics>) Calibrated(
-            AnalysedModel from, AnalysedModel to, WeightTransfer transfer, IReadOnlyList<SectionPair> pairs, string samples, string folder, List<string> notes)
+            AnalysedModel from, AnalysedModel to, WeightTransfer transfer, TransferPlan plan, string samples, string folder, List<string> notes)
         {
             Begin("measuring the source");
-            var results = transfer.Results().Concat(transfer.Sums(pairs)).ToList();
-            Dictionary<string, int> own = Ends(from), other = Ends(to);
+            var results = transfer.Results().Concat(transfer.Sums(plan.Pairs)).ToList();
+            List<(string Path, string Source, string Target)> ends = [.. Ends(from, to, plan)];
             var values = results.Select(r => (r.Source, r.SourceAxis)).Distinct().ToDictionary(v => v.Source, v => v.SourceAxis);
-            foreach ((string value, int axis) in own)
-                values.TryAdd(value, axis);
+            foreach ((_, string value, _) in ends)
+                values.TryAdd(value, ChannelAxis(from, value));
             var measured = ActivationStatistics.Measure(from.Model, values, samples, notes);
             Begin("calibrating");
             string carried = Path.Combine(folder, "carried.onnx"), calibrated = Path.Combine(folder, "calibrated.onnx");
@@ -210,9 +210,8 @@ public sealed class TransferJob
             notes.Add($"Statistics of {set} norms, layers and sums were set on the samples.");
             OnnxWriter.Write(model.Model, calibrated, new EvaluatedWeights(Evaluator), null, null, cancellation);
             OnnxModel result = OnnxReader.Read(calibrated);
-            var after = ActivationStatistics.Measure(result, other, samples, notes);
-            return (result, [.. from.Structure.Stages.Zip(own.Keys, other.Keys).Select(stage =>
-                Statistics(stage.First.Path, measured[stage.Second], after[stage.Third]))]);
+            var after = ActivationStatistics.Measure(result, ends.ToDictionary(end => end.Target, end => ChannelAxis(to, end.Target)), samples, notes);
+            return (result, [.. ends.Select(end => Statistics(end.Path, measured[end.Source], after[end.Target]))]);
         }
 
         void Begin(string stage)
@@ -255,9 +254,19 @@ public sealed class TransferJob
         return (new TransferPlan(plan.Matches, [], TransferPlan.Contained(from, to, plan.Matches)), new WeightTransfer(from, to, plan.Matches, plan.Mapping, plan.Starts));
     }
 
-    // The results of the stages' last blocks, each with its axis of channels.
-    private static Dictionary<string, int> Ends(AnalysedModel model) => model.Structure.Stages.Select(stage => stage.Blocks[^1].Exit)
-        .ToDictionary(value => value, value => Math.Min(1, model.Analysis.Shapes.Dims(value)!.Length - 1));
+    // The results of the target's stages, and the results in the source that they stand for.
+    private static IEnumerable<(string Path, string Source, string Target)> Ends(AnalysedModel source, AnalysedModel target, TransferPlan plan)
+    {
+        foreach (Stage stage in target.Structure.Stages)
+        {
+            Block last = stage.Blocks[^1];
+            string? path = plan.Pairs.FirstOrDefault(pair => pair.Target == last)?.StandsFor?.Path ?? plan.Parts.FirstOrDefault(part => part.Target == last.Path)?.Source;
+            if (source.Structure.Blocks.FirstOrDefault(block => block.Path == path) is { } from)
+                yield return (stage.Path, from.Exit, last.Exit);
+        }
+    }
+
+    private static int ChannelAxis(AnalysedModel model, string value) => Math.Min(1, model.Analysis.Shapes.Dims(value)!.Length - 1);
 
     internal static ChannelTargets Targets(AxisMap channels, List<ChannelMoments> source)
     {

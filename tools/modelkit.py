@@ -183,6 +183,11 @@ def write_traced(traced, path):
     outputs = check_meaningful(traced.network, inputs)
     arrays = {**traced.inputs, **dict(zip(traced.outputs, outputs))}
     save_arrays(path.with_suffix(".samples.npz"), {name: value.numpy() for name, value in arrays.items()})
+    export(traced, path)
+
+
+def export(traced, path):
+    """Exports a torch network with the weights that it has to the ONNX file `path`; parameters keep their names where norms are kept."""
     axes = traced.dynamic_axes()
     examples = tuple(value[:TRACED_BATCH] if 0 in axes.get(name, {}) else value for name, value in traced.inputs.items())
     mode = torch.onnx.TrainingMode.PRESERVE if traced.keep_batch_norms else torch.onnx.TrainingMode.EVAL

@@ -67,7 +67,7 @@ def main():
                 out.write(json.dumps(row) + "\n")
                 out.flush()
                 print(f"{source.stem} -> {target.stem}: {row['verdict']}", flush=True)
-    text, failures = document(rows)
+    text, failures = document(rows, options.note)
     if options.output:
         options.output.write_text(text, encoding="utf-8")
     sys.exit(1 if failures else 0)
@@ -79,6 +79,7 @@ def parse_arguments():
     parser.add_argument("--pair", nargs=2, action="append", default=[], type=pathlib.Path, metavar=("SOURCE", "TARGET"), help="two models of which the second may contain the first")
     parser.add_argument("--rows", type=pathlib.Path, required=True, help="the file of rows, continued where it exists")
     parser.add_argument("--output", type=pathlib.Path, help="where to write the table")
+    parser.add_argument("--note", default="", help="what to say about the pairs")
     parser.add_argument("--recipes", type=int, default=10, help="recipes a model (%(default)s)")
     parser.add_argument("--first", type=int, default=1, help="the first seed (%(default)s)")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for one run (%(default)g)")
@@ -162,7 +163,7 @@ def redraw(source, target, seed):
     onnx.save(model, target)
 
 
-def document(rows):
+def document(rows, note):
     """The document, and how many children failed."""
     children, pairs = ([row for row in rows if ("target" in row) == made] for made in (False, True))
     failures = sum(row["verdict"].startswith(("failed", "in part")) for row in children) + sum(row["verdict"].startswith("failed") for row in pairs)
@@ -181,7 +182,7 @@ def document(rows):
     if pairs:
         lines += ["", "## Targets that were not made from their sources", "",
                   "`in part` is a target whose architecture does not contain the source: the values up to which it is exact were compared with the source's "
-                  "(*exact part*), the rest is filled as the other methods fill it. The reason is the transfer's own.", "",
+                  f"(*exact part*), the rest is filled as the other methods fill it. The reason is the transfer's own. {note}".rstrip(), "",
                   "| source | target | parameters | seconds | result | exact part | parts exact | without effect | approximate | fresh | reason |",
                   "|---|---|---:|---:|---|---|---:|---:|---:|---:|---|"]
         for row in pairs:

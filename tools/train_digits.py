@@ -12,8 +12,8 @@ Example: tools/train_digits.py models
 """
 
 import argparse
-import hashlib
 import pathlib
+import time
 
 import numpy
 import sklearn.datasets
@@ -49,12 +49,15 @@ class ResidualBlock(nn.Module):
         return functional.relu(residual + (x if self.shortcut is None else self.shortcut(x)))
 
 
-def residual_network():
-    """A ResNet of three stages of two blocks, 8, 16 and 32 channels wide."""
-    layers = [nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()]
-    for inputs, outputs, stride in ((8, 8, 1), (8, 16, 2), (16, 32, 2)):
-        layers += [ResidualBlock(inputs, outputs, stride), ResidualBlock(outputs, outputs, 1)]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, CLASSES))
+def residual_network(widths=(8, 16, 32), depths=(2, 2, 2)):
+    """A ResNet with a stage of `depth` blocks for each width, all stages but the first halving the image."""
+    layers = [nn.Conv2d(1, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
+    inputs = widths[0]
+    for stage, (outputs, depth) in enumerate(zip(widths, depths)):
+        for block in range(depth):
+            layers.append(ResidualBlock(inputs, outputs, 2 if stage > 0 and block == 0 else 1))
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, CLASSES))
 
 
 class SqueezeExcite(nn.Module):
@@ -73,29 +76,32 @@ class SqueezeExcite(nn.Module):
 class InvertedResidual(nn.Module):
     """MobileNetV3's block: 1x1 expansion, depthwise 3x3, squeeze-excite, 1x1; residual where shapes agree."""
 
-    def __init__(self, inputs, outputs, expansion, stride, activation):
+    def __init__(self, inputs, outputs, expansion, stride, activation, squeeze=True):
         super().__init__()
         hidden = inputs * expansion
         self.residual = stride == 1 and inputs == outputs
         self.layers = nn.Sequential(
             nn.Conv2d(inputs, hidden, 1, bias=False), nn.BatchNorm2d(hidden), activation(),
             nn.Conv2d(hidden, hidden, 3, stride, padding=1, groups=hidden, bias=False), nn.BatchNorm2d(hidden),
-            activation(), SqueezeExcite(hidden, max(4, hidden // 4)),
+            activation(), *([SqueezeExcite(hidden, max(4, hidden // 4))] if squeeze else []),
             nn.Conv2d(hidden, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x):
         return x + self.layers(x) if self.residual else self.layers(x)
 
 
-def mobile_network():
-    """Depthwise separable blocks with squeeze-excite, SiLU in the first stage and HardSwish after it."""
+def mobile_network(widths=(8, 16, 24), depths=(1, 2, 2), last=64, squeeze=True):
+    """Depthwise separable blocks, with squeeze-excite unless told otherwise, SiLU in the first stage and HardSwish after it."""
+    layers = [nn.Conv2d(1, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.Hardswish()]
+    inputs = widths[0]
+    for stage, (outputs, depth) in enumerate(zip(widths, depths)):
+        for block in range(depth):
+            layers.append(InvertedResidual(
+                inputs, outputs, 3 if stage > 0 else 2, 2 if stage > 0 and block == 0 else 1, nn.Hardswish if stage > 0 else nn.SiLU, squeeze))
+            inputs = outputs
     return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.Hardswish(),
-        InvertedResidual(8, 8, 2, 1, nn.SiLU),
-        InvertedResidual(8, 16, 3, 2, nn.Hardswish), InvertedResidual(16, 16, 3, 1, nn.Hardswish),
-        InvertedResidual(16, 24, 3, 2, nn.Hardswish), InvertedResidual(24, 24, 3, 1, nn.Hardswish),
-        nn.Conv2d(24, 64, 1, bias=False), nn.BatchNorm2d(64), nn.Hardswish(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, CLASSES))
+        *layers, nn.Conv2d(inputs, last, 1, bias=False), nn.BatchNorm2d(last), nn.Hardswish(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, CLASSES))
 
 
 class Attention(nn.Module):
@@ -208,22 +214,21 @@ def main():
     for name, (build, epochs, files) in NETWORKS.items():
         modelkit.make_deterministic(arguments.seed)
         network = build()
-        with modelkit.Timer() as timer:
-            train(network, images, labels, epochs)
+        start = time.perf_counter()
+        train(network, images, labels, epochs)
         with torch.no_grad():
             correct = int((network(held_out).argmax(1) == held_out_labels).sum())
         accuracy = correct / len(held_out)
         print(f"{name}: {correct} of {len(held_out)} held-out images right ({accuracy:.2%}) "
-              f"after {epochs} epochs, {timer.seconds:.0f} s", flush=True)
+              f"after {epochs} epochs, {time.perf_counter() - start:.0f} s", flush=True)
         if accuracy < LOWEST_ACCURACY:
             raise SystemExit(f"{name} stayed below {LOWEST_ACCURACY:.0%}: nothing was exported for it.")
         for file, keep in files.items():
             path = arguments.out / file
-            entry = modelkit.export(network, (held_out[:2],), path, keep_batch_norms=keep)
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            entries.append({**entry, "correct": correct, "samples": len(held_out),
-                            "accuracy": round(accuracy, 4), "sha256": digest})
-            print(f"  {file}: {entry['nodes']} nodes, {entry['parameters']} parameters, {entry['bytes']} bytes")
+            modelkit.export(modelkit.Traced(network, {"image": held_out[:2]}, keep_batch_norms=keep), path)
+            entry = modelkit.describe(path)
+            entries.append({**entry, "correct": correct, "samples": len(held_out), "accuracy": round(accuracy, 4)})
+            print(f"  {file}: {sum(entry['operators'].values())} nodes, {entry['parameters']} parameters, {entry['bytes']} bytes")
     modelkit.write_json(arguments.out / "digits.json",
                         {"seed": arguments.seed, "torch": torch.__version__, "models": entries})
 

@@ -59,6 +59,8 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
                   A larger target computes what the source computes, as the comparison at the end shows.
               onnxmorph transfer large.onnx small.onnx -o filled.onnx --calibrate samples.npz
                   A smaller one keeps the most important channels; norms get the statistics of your samples.
+              onnxmorph transfer source.onnx target.onnx -o filled.onnx --preset fna --scale shares
+                  By the rules of another method, one of them replaced, to compare with.
               onnxmorph transfer mobilenet.onnx efficientnet.onnx -o filled.onnx --method dp
                   Between families: layers get the weights of those that fit them best by shape, in order.
               onnxmorph transfer source.onnx target.onnx -o filled.onnx --json | jq -r '.tensors[] | [.name, .origin, .source] | @tsv'

@@ -73,7 +73,7 @@ public sealed class CommandTests : IDisposable
         Command run = await Command.Succeed("transfer", s_resnet, _files["larger.onnx"], "-o", _files["filled.onnx"], "--json");
         JsonElement document = run.Document();
         Assert.Equal(
-            ["output", "method", "parts", "parametersBefore", "parametersAfter", "tensors", "stages", "notes", "verification", "source", "fresh", "target", "alignment"],
+            ["output", "method", "parts", "parametersBefore", "parametersAfter", "tensors", "stages", "notes", "verification", "source", "fresh", "target", "rules", "alignment"],
             document.EnumerateObject().Select(p => p.Name));
         Assert.Equal("isomorphic", document.GetProperty("method").GetString());
         Assert.True(document.GetProperty("verification").GetProperty("passed").GetBoolean());
@@ -94,6 +94,27 @@ public sealed class CommandTests : IDisposable
         Command both = await Command.Run("transfer", s_resnet, _files["larger.onnx"], "-o", _files["none.onnx"], "--method", "preserve", "--calibrate", Workspace.Samples);
         Assert.Equal(2, both.Code);
         Assert.Contains("leave out one of them", both.Error);
+    }
+
+    /// <summary>A preset is the rules that it names; one that is given beside it counts. What does not go together is wrong usage.</summary>
+    [Fact]
+    public async Task Transfer_takes_presets_and_single_rules()
+    {
+        Command run = await Command.Succeed("transfer", s_resnet, s_resnet, "-o", _files["filled.onnx"], "--preset", "fna", "--scale", "root", "--no-verify", "--json");
+        Assert.Equal(
+            "width leading, importance gamma, added zeros, maps tensor, scale root, depth first, inserted repeat",
+            string.Join(", ", run.Document().GetProperty("rules").EnumerateObject().Select(rule => $"{rule.Name} {rule.Value.GetString()}")));
+        await Refused("--maps tensor", "take --width uniform");
+        await Refused("--method dp --preset fna", "--preset goes with --method isomorphic");
+        await Refused("--method preserve --width interpolate", "with --method preserve take another --width");
+
+        async Task Refused(string options, string because)
+        {
+            Command refused = await Command.Run(["transfer", s_resnet, s_resnet, "-o", _files["none.onnx"], .. options.Split(' ')]);
+            Assert.Equal(2, refused.Code);
+            Assert.Contains(because, refused.Error);
+            Assert.False(File.Exists(_files["none.onnx"]));
+        }
     }
 
     [Fact]

@@ -7,6 +7,7 @@ using OnnxMorph.Initialization;
 using OnnxMorph.Kernels;
 using OnnxMorph.Morphs;
 using OnnxMorph.Transfer;
+using OnnxMorph.Transfer.Rules;
 using OnnxMorph.Verification;
 using OnnxMorph.Weights;
 
@@ -37,13 +38,7 @@ internal static class TransferCommand
         };
         operation.AcceptOnlyFromAmong([.. Enum.GetNames<TransferOperator>().Select(n => n.ToLowerInvariant())]);
         Option<bool> published = CommonOptions.Published();
-        var width = new Option<string>("--width")
-        {
-            Description = "Which channels go where: importance (the largest norms' scales, evenly where the target has more), uniform, leading or centre.",
-            HelpName = "RULE",
-            DefaultValueFactory = _ => "importance",
-        };
-        width.AcceptOnlyFromAmong([.. Enum.GetNames<WidthRule>().Select(n => n.ToLowerInvariant())]);
+        var rules = new RuleOptions();
         var calibrate = new Option<string?>("--calibrate")
         {
             Description = "Samples of the inputs (.npz, .npy, .pb or a test_data_set folder): statistics of batch norms, or of layers that norms were folded into, are set on them.",
@@ -64,12 +59,16 @@ internal static class TransferCommand
         Option<bool> force = CommonOptions.Force(), json = CommonOptions.Json(), quiet = CommonOptions.Quiet();
         var command = new Command("transfer", "Fills a model's weights from a trained model of another width and depth.")
         {
-            source, target, output, method, operation, published, width, fresh, calibrate, noVerify, inputs, seed, device, page, force, json, quiet,
+            source, target, output, method,
         };
+        foreach (Option option in (Option[])[.. rules.All, operation, published, fresh, calibrate, noVerify, inputs, seed, device, page, force, json, quiet])
+            command.Options.Add(option);
         command.SetAction((parsed, cancellation) =>
         {
             var terminal = new Terminal(parsed.InvocationConfiguration, parsed.GetValue(json), parsed.GetValue(quiet));
             ulong seedValue = parsed.GetValue(seed);
+            TransferMethod kind = Enum.Parse<TransferMethod>(parsed.GetRequiredValue(method), ignoreCase: true);
+            TransferRules carried = rules.Read(parsed, kind);
             string from = parsed.GetRequiredValue(source), to = parsed.GetRequiredValue(target);
             using OutputFile? file = ReportFile.Open(
                 parsed.GetValue(page), parsed.GetValue(force), from, to, parsed.GetRequiredValue(output), parsed.GetValue(calibrate), parsed.GetValue(inputs));
@@ -79,10 +78,10 @@ internal static class TransferCommand
                 Source = from,
                 Target = to,
                 Output = parsed.GetRequiredValue(output),
-                Method = Enum.Parse<TransferMethod>(parsed.GetRequiredValue(method), ignoreCase: true),
+                Method = kind,
                 Operator = Enum.Parse<TransferOperator>(parsed.GetRequiredValue(operation), ignoreCase: true),
                 Runs = parsed.GetValue(published) ? RunRule.Any : RunRule.Blocks,
-                Width = Enum.Parse<WidthRule>(parsed.GetRequiredValue(width), ignoreCase: true),
+                Rules = carried,
                 Fresh = parsed.GetRequiredValue(fresh) is var start && start != Keep ? InitCommand.Parse<InitMethod>(start) : null,
                 Calibrate = parsed.GetValue(calibrate),
                 Seed = seedValue,

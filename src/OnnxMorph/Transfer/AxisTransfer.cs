@@ -2,20 +2,24 @@ using OnnxMorph.Axes;
 using OnnxMorph.Morphs;
 using OnnxMorph.Structure;
 using OnnxMorph.Transfer.Containment;
+using OnnxMorph.Transfer.Rules;
 
 namespace OnnxMorph.Transfer;
 
 /// <summary>
 /// Maps of whole axes from a source to a target: every index of the target's axis is an index of the source's, found through the spaces that the
-/// axes are made of, or nothing. What is contracted is shared out over copies (<see cref="SpaceMaps.Dual"/>).
+/// axes are made of, or nothing. What is contracted is scaled as <see cref="ScaleRule"/> says.
 /// </summary>
 /// <param name="source">The source.</param>
 /// <param name="target">The target.</param>
 /// <param name="spaces">Which spaces stand for which.</param>
 /// <param name="choice">Which channels go where.</param>
+/// <param name="rules">How.</param>
 /// <param name="contained">Whether the target contains the source, so that axes of one size are the same.</param>
-internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, SpaceMatching spaces, ChannelChoice choice, bool contained)
+internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, SpaceMatching spaces, ChannelChoice choice, TransferRules rules, bool contained)
 {
+    private readonly ChannelRule _rule = new(rules);
+    private readonly AxisReading _reading = new(rules.Scale, rules.Width == WidthRule.Interpolate);
     private readonly HashSet<Space> _outer = OuterSpaces(target), _channels = ChannelSpaces(target);
 
     /// <summary>The map of an axis.</summary>
@@ -29,15 +33,18 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
     /// <summary>Whether layers of the target make the axis or sum over it.</summary>
     public bool IsChannels(AxisExpression to) => target.Analysis.Solver.Leaves(to).Any(leaf => _channels.Contains(leaf.Space));
 
+    /// <summary>Whether layers of the target sum over the axis.</summary>
+    public bool IsRead(AxisExpression to) => target.Analysis.Solver.Leaves(to).Any(leaf => leaf.Dual);
+
     private AxisMap Build(AxisExpression to, AxisExpression from, ulong seed)
     {
-        if (to is ProductAxis t && from is ProductAxis s && t.Parts.Length == s.Parts.Length)
+        if (rules.Maps == MapSharing.Space && Grouped(to) is null && to is ProductAxis t && from is ProductAxis s && t.Parts.Length == s.Parts.Length)
             return t.Parts.Zip(s.Parts, (part, own) => Build(part, own, seed)).Aggregate(AxisMap.Kronecker);
         if (Repeated(to, from) is { } repeated)
             return AxisMap.Kronecker(Build(repeated.Groups, from, seed), repeated.Made.Dual ? SpaceMaps.Dual(repeated.Map, Seeds.For(seed, $"{to}")) : repeated.Map);
-        AxisMap primal = Primal(to, from);
+        AxisMap primal = rules.Maps == MapSharing.Tensor ? Alone(to, from) : Primal(to, from);
         bool[] sides = [.. target.Analysis.Solver.Leaves(to).Select(leaf => leaf.Dual).Distinct()];
-        return sides is [true] ? SpaceMaps.Dual(primal, Seeds.For(seed, $"{to}")) : primal;
+        return sides is [true] ? _reading.Of(primal, Seeds.For(seed, $"{to}")) : primal;
     }
 
     // Which index of the source each index of the target copies; a fresh one where it copies none.
@@ -51,6 +58,8 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
                 return chosen;
             case (SpaceAxis t, not SpaceAxis) when spaces.Wholes.TryGetValue(t.Space, out AxisExpression? whole) && whole.Size == from.Size && choice[t.Space] is { } together:
                 return together;
+            case (ProductAxis, ProductAxis) when Grouped(to) is { } grouped && grouped.SourceSize == from.Size:
+                return grouped;
             case (ProductAxis t, ProductAxis s) when t.Parts.Length == s.Parts.Length:
                 return t.Parts.Zip(s.Parts, Primal).Aggregate(AxisMap.Kronecker);
             case var _ when Repeated(to, from) is { } repeated:
@@ -63,6 +72,15 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
                 return Resized(to, from);
         }
     }
+
+    /// <summary>The map of groups with channels inside that differ from group to group; null for another axis.</summary>
+    public AxisMap? Grouped(AxisExpression to) =>
+        GroupedChannels.Pair(target.Analysis.Solver.Resolve(to)) is var (groups, inside) && choice.Grouped(inside) is { } grouped && grouped.Groups == groups ? grouped.Map : null;
+
+    /// <summary>The same for channels that a grouped convolution reads, beside the axis of what it makes.</summary>
+    public AxisMap? GroupedReading(AxisExpression made, AxisExpression read) =>
+        target.Analysis.Solver.Resolve(read) is SpaceAxis { Dual: true } axis && choice.Grouped(axis.Space) is { } grouped
+        && GroupedChannels.Pair(target.Analysis.Solver.Resolve(made)) is var (groups, _) && grouped.Groups == groups ? grouped.Map : null;
 
     // An axis of which each group makes several of one channel.
     private (AxisExpression Groups, SpaceAxis Made, AxisMap Map)? Repeated(AxisExpression to, AxisExpression from) =>
@@ -100,12 +118,7 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
         }
 
         // What is not read stays so: only the rows of what is carried get shares.
-        int[] carried = [.. Enumerable.Range(0, rows.Count).Where(i => rows[i].Length > 0)];
-        AxisMap dual = SpaceMaps.Dual(AxisMap.FromTaps((int)from.Size, 0, [.. carried.Select(i => rows[i])]), seed);
-        var read = Enumerable.Repeat<Tap[]>([], rows.Count).ToArray();
-        foreach ((int k, int i) in carried.Index())
-            read[i] = dual[k].ToArray();
-        return AxisMap.FromTaps(dual.SourceSize, dual.FreshSize, read);
+        return AxisReading.Shared(AxisMap.FromTaps((int)from.Size, 0, rows), i => rows[i].Length > 0, seed);
     }
 
     /// <summary>The map of an axis that carries some of the source's indices.</summary>
@@ -121,7 +134,7 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
 
     private AxisMap Part(AxisExpression to, AxisExpression from, AxisPiece piece)
     {
-        AxisMap map = AxisPieces.Slice(from, piece.Start, piece.Count) is { } own ? Primal(to, own) : AxisMap.Pick(piece.Count, 0, ChannelChoice.Uniform(piece.Count, (int)to.Size));
+        AxisMap map = AxisPieces.Slice(from, piece.Start, piece.Count) is { } own ? Primal(to, own) : AxisMap.Pick(piece.Count, 0, ChannelRule.Uniform(piece.Count, (int)to.Size));
         int behind = (int)from.Size - map.SourceSize;
         return AxisMap.FromTaps((int)from.Size, map.FreshSize, [.. Enumerable.Range(0, map.Size).Select(i => (Tap[])
             [.. map[i].ToArray().Select(tap => tap with { Source = tap.Source + (tap.Source < map.SourceSize ? piece.Start : behind) })])]);
@@ -171,14 +184,21 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
         return other.Count > 0 && own.Count == other.Count && other.Zip(own).All(pair => spaces.Stands(pair.First.Space, pair.Second.Space));
     }
 
+    // An axis by its sizes alone.
+    private AxisMap Alone(AxisExpression to, AxisExpression from) =>
+        to.Size == from.Size ? AxisMap.Identity((int)to.Size) : Resized(to, from, _rule.Map);
+
     // Channels of another space (the stage before) are spread evenly; positions are interpolated.
-    private AxisMap Resized(AxisExpression to, AxisExpression from)
+    private AxisMap Resized(AxisExpression to, AxisExpression from) =>
+        Resized(to, from, _rule.Interpolates ? AxisMap.Interpolate : (own, other) => AxisMap.Pick(own, 0, ChannelRule.Uniform(own, other)));
+
+    private AxisMap Resized(AxisExpression to, AxisExpression from, Func<int, int, AxisMap> channels)
     {
         List<SpaceAxis> leaves = [.. target.Analysis.Solver.Leaves(to)];
         if (leaves.Any(leaf => _outer.Contains(leaf.Space)) || (leaves.Count == 0 && to is not FixedAxis))
             throw new TransferRefusedException($"callers give or read this axis, of {from.Size} in the source and {to.Size} in the target");
         if (leaves.Any(leaf => _channels.Contains(leaf.Space)))
-            return AxisMap.Pick((int)from.Size, 0, [.. Enumerable.Range(0, (int)to.Size).Select(i => (int)((2L * i + 1) * from.Size / (2 * to.Size)))]);
+            return channels((int)from.Size, (int)to.Size);
         if (contained)
             throw new TransferRefusedException($"it is not known which of {from.Size} indices of the source are which of {to.Size}");
         return AxisMap.Interpolate((int)from.Size, (int)to.Size);

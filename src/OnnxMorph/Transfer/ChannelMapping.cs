@@ -4,54 +4,127 @@ using OnnxMorph.Morphs;
 using OnnxMorph.Operators;
 using OnnxMorph.Structure;
 using OnnxMorph.Transfer.Containment;
+using OnnxMorph.Transfer.Rules;
 using OnnxMorph.Weights;
 
 namespace OnnxMorph.Transfer;
 
 /// <summary>
-/// One choice of channels for each space, shared by every tensor that touches it; what is contracted is shared out over copies (IM Init;
-/// METHODS.md §3).
+/// One choice of channels for each space, shared by every tensor that touches it; what is contracted is shared out over copies, or what else the
+/// rules say (IM Init; METHODS.md §3).
 /// </summary>
 internal sealed class ChannelMapping : WeightMapping
 {
     private readonly AnalysedModel _target;
     private readonly ulong _seed;
+    private readonly TransferRules _rules;
+    private readonly IReadOnlyDictionary<Use, UseMatch> _next;
+    private readonly WeightRestoration _restoration;
     private readonly ContainedChannels? _contained;
     private readonly Dictionary<Use, AxisExpression[]> _own, _other;
     private readonly AxisTransfer _axes;
 
     /// <summary>Chooses the channels.</summary>
-    public ChannelMapping(AnalysedModel source, AnalysedModel target, IReadOnlyList<UseMatch> matches, WidthRule rule, ulong seed)
-        : this(source, target, new SpaceMatching(source, target, matches), rule, seed)
+    /// <param name="source">Where weights come from.</param>
+    /// <param name="target">Where they go.</param>
+    /// <param name="matches">What goes where.</param>
+    /// <param name="rules">How.</param>
+    /// <param name="seed">Seed of shares and noise.</param>
+    /// <param name="next">For uses in the target those in the blocks behind their sources (<see cref="AddedChannels.Next"/>).</param>
+    /// <param name="evaluator">Evaluates the weights that are measured.</param>
+    public ChannelMapping(
+        AnalysedModel source, AnalysedModel target, IReadOnlyList<UseMatch> matches, TransferRules rules, ulong seed,
+        IReadOnlyDictionary<Use, UseMatch>? next = null, WeightEvaluator? evaluator = null)
+        : this(source, target, new SpaceMatching(source, target, matches), rules, seed, null, next, evaluator)
     {
     }
 
     /// <summary>Chooses the channels of spaces that are known, some of which may be decided already.</summary>
-    public ChannelMapping(AnalysedModel source, AnalysedModel target, SpaceMatching spaces, WidthRule rule, ulong seed, ContainedChannels? contained = null)
+    public ChannelMapping(AnalysedModel source, AnalysedModel target, SpaceMatching spaces, WidthRule rule, ulong seed, ContainedChannels contained)
+        : this(source, target, spaces, new TransferRules { Width = rule }, seed, contained, null, null)
+    {
+    }
+
+    private ChannelMapping(
+        AnalysedModel source, AnalysedModel target, SpaceMatching spaces, TransferRules rules, ulong seed, ContainedChannels? contained,
+        IReadOnlyDictionary<Use, UseMatch>? next, WeightEvaluator? evaluator)
         : base(source)
     {
-        (_target, _seed, _contained) = (target, seed, contained);
+        (_target, _rules, _seed, _contained) = (target, rules, seed, contained);
+        (_next, _restoration) = (next ?? new Dictionary<Use, UseMatch>(), new WeightRestoration(evaluator ?? new WeightEvaluator()));
         (_own, _other) = (SpaceMatching.Axes(source), SpaceMatching.Axes(target));
-        _axes = new AxisTransfer(source, target, spaces, new ChannelChoice(source, target, spaces, rule, contained), contained is not null);
+        _axes = new AxisTransfer(source, target, spaces, new ChannelChoice(source, target, spaces, rules, contained), rules, contained is not null);
     }
 
     /// <inheritdoc/>
     public override WeightExpression Map(Constant to, UseMatch match, Constant from)
+    {
+        if (_rules.Added != AddedChannels.Next || Made(_other[match.Target]) < 0
+            || !_next.TryGetValue(match.Target, out UseMatch? next) || next.Transposed != match.Transposed
+            || Source.Graph.ConstantOf(Source.Graph.Nodes[next.Source.Node].Input[next.Source.Input]) is not { } behind
+            || behind.Type != from.Type || !behind.Shape.SequenceEqual(from.Shape))
+            return Map(to, match, from, null);
+        // Channels in the place of copies come from the next block, with what they read shared out alike.
+        return new SummedWeight([(1, Map(to, match, from, later: false)), (1, Map(to, match, behind, later: true))]);
+    }
+
+    // The target's constant, or those of its channels alone that hold one of the source for the first time or again.
+    private WeightExpression Map(Constant to, UseMatch match, Constant from, bool? later)
     {
         (Use use, Use own) = (match.Target, match.Source);
         AxisExpression[] axes = _other[use], ownAxes = match.Transposed ? [.. _own[own].Reverse()] : _own[own];
         if (axes.Length != ownAxes.Length)
             throw new TransferRefusedException($"it has {axes.Length} axes, and {ownAxes.Length} in the source");
         AxisMap[] maps = match.Fit?.Layout is { } layout ? Stored(to, match, layout, from.Shape) : Maps(to, match, axes, ownAxes, Layer(_target, use));
-        bool zeros = axes.Any(AddsZeros);
+        WeightExpression data = Data(from, match);
+        double factor = (_contained?.Factor(use) ?? 1) * match.Factor;
+        if (_rules.Width == WidthRule.Merge)
+            maps = [.. maps.Select((map, i) => _axes.IsRead(axes[i]) ? map : _restoration.Merged(data, i, map))];
+        else if (_rules.Width == WidthRule.Interpolate)
+            factor *= _restoration.Interpolated(data, maps, [.. axes.Select(_axes.IsChannels)]);
+        bool zeros = _contained is not null ? axes.Any(AddsZeros) : axes.Zip(maps).Any(axis => HasZeros(axis.First, axis.Second));
         FreshWeights? fresh = zeros || maps.Any(m => m.FreshSize > 0) ? FreshWeights.Of(_target.Analysis, use, axes, zeros) : null;
         if (zeros)
             maps = [.. maps.Select((map, i) => Live(_target.Analysis.Solver.Resolve(axes[i]), map, fresh!))];
+        if (later is { } kept)
+        {
+            int made = Made(axes);
+            maps = [.. maps.Select((map, i) => i == made ? ChannelRule.Copies(map, kept) : map)];
+        }
+
+        if (axes.Length > 2 && match.Fit is null && _axes.GroupedReading(axes[0], axes[1]) is { } reading)
+            return Grouped(to, data, maps, reading).Times(factor);
         var stages = maps.Select(map => map.Staged()).ToList();
-        return Data(from, match).Map([.. stages.Select(s => s.Sums)], Fill.Zero)
-            .Map([.. stages.Select(s => s.Copies)], maps.All(m => m.FreshSize == 0) ? Fill.Zero : fresh!.Fill(to, axis => axis.Size, _seed))
-            .Times((_contained?.Factor(use) ?? 1) * match.Factor);
+        return data.Map([.. stages.Select(s => s.Sums)], Fill.Zero)
+            .Map([.. stages.Select(s => s.Copies)], maps.All(m => m.FreshSize == 0) ? Fill.Zero : Scaled(fresh!.Fill(to, axis => axis.Size, _seed), data, maps))
+            .Times(factor);
     }
+
+    // A grouped convolution's weight whose groups read different channels of theirs: outputs and inputs are mapped as one axis.
+    private static WeightExpression Grouped(Constant to, WeightExpression data, AxisMap[] maps, AxisMap reading)
+    {
+        (AxisMap made, int size) = (maps[0], (int)data.Shape[1]);
+        double scale = maps[1][0][0].Weight;
+        var rows = new List<Tap[]>();
+        int outputs = made.Size / (reading.Size / maps[1].Size);
+        for (int o = 0; o < made.Size; o++)
+            for (int i = 0; i < maps[1].Size; i++)
+                rows.Add([.. made[o].ToArray().Select(tap => new Tap(tap.Source * size + reading[o / outputs * maps[1].Size + i][0].Source % size, tap.Weight * scale))]);
+        var joint = AxisMap.FromTaps(made.SourceSize * size, 0, rows);
+        var flat = new ReshapedWeight(data, [data.Shape[0] * size, .. data.Shape[2..]]);
+        return new ReshapedWeight(flat.Map([joint, .. maps[2..]], Fill.Zero), [.. to.Shape]);
+    }
+
+    // The axis of the channels that a constant makes.
+    private int Made(AxisExpression[] axes) => Array.FindIndex(axes, axis => _axes.IsChannels(axis) && !_axes.IsRead(axis));
+
+    // Noise is small beside the weights that it goes with: what is drawn is as large as they become.
+    private Fill Scaled(Fill fill, WeightExpression data, AxisMap[] maps) => _contained is not null || fill.Kind != FillKind.Normal ? fill
+        : fill with { Scale = _restoration.RootMeanSquare(data) * maps.Where(map => map.FreshSize > 0).Aggregate(1.0, (scale, map) => scale * Math.Min(1, (double)map.SourceSize / map.Size)) };
+
+    // Whether some channels of an axis hold nothing of the source.
+    private bool HasZeros(AxisExpression axis, AxisMap map) =>
+        _axes.IsChannels(axis) && !_axes.IsRead(axis) && Enumerable.Range(0, map.Size).Any(c => map[c].Length == 0);
 
     private AxisMap[] Maps(Constant to, UseMatch match, AxisExpression[] axes, AxisExpression[] ownAxes, LinearLayer? layer)
     {
@@ -81,6 +154,8 @@ internal sealed class ChannelMapping : WeightMapping
     {
         if (axis is SpaceAxis { Dual: false } space)
             return fresh.IsLive(space.Space) ? SpaceMaps.Live(map) : map;
+        if (axis is ProductAxis && _contained is null)
+            return _target.Analysis.Solver.Leaves(axis).All(leaf => fresh.IsLive(leaf.Space)) ? SpaceMaps.Live(map) : map;
         if (axis is not ConcatAxis concat)
             return map;
         AxisMap live = SpaceMaps.Live(map);

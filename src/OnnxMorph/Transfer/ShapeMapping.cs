@@ -2,6 +2,7 @@ using System.Text.Json.Serialization;
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
 using OnnxMorph.Structure;
+using OnnxMorph.Transfer.Rules;
 using OnnxMorph.Weights;
 
 namespace OnnxMorph.Transfer;
@@ -101,5 +102,5 @@ internal sealed class ShapeMapping : WeightMapping
         return largest;
     }
 
-    private int[] Largest(WeightExpression data, int axis, int count) => ChannelChoice.Most([.. _evaluator.Measure(data, axis).Select(m => m.AbsoluteSum)], count);
+    private int[] Largest(WeightExpression data, int axis, int count) => ChannelRule.Most([.. _evaluator.Measure(data, axis).Select(m => m.AbsoluteSum)], count);
 }

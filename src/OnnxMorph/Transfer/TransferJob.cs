@@ -8,6 +8,7 @@ using OnnxMorph.Morphs;
 using OnnxMorph.Onnx;
 using OnnxMorph.Structure;
 using OnnxMorph.Transfer.Containment;
+using OnnxMorph.Transfer.Rules;
 using OnnxMorph.Verification;
 using OnnxMorph.Weights;
 
@@ -70,8 +71,8 @@ public enum PartState
 }
 
 /// <summary>What the activations at the end of a stage are like on the calibration samples.</summary>
-/// <param name="Path">The stage.</param>
-/// <param name="SourceMean">Their mean in the source.</param>
+/// <param name="Path">The target's stage.</param>
+/// <param name="SourceMean">Their mean in the source, behind the block that the stage's last block stands for.</param>
 /// <param name="SourceDeviation">Their standard deviation there.</param>
 /// <param name="TargetMean">Their mean in the result.</param>
 /// <param name="TargetDeviation">Their standard deviation there.</param>
@@ -100,6 +101,9 @@ public sealed record TransferReport(
     /// <summary>The file of the model that was filled.</summary>
     public required string Target { get; init; }
 
+    /// <summary>The rules; null where tensors were carried by their shapes alone.</summary>
+    public required TransferRules? Rules { get; init; }
+
     /// <summary>
     /// The comparison of the last values that are the source's, where it could not be that of the outputs: other classes, or a target that contains a part of
     /// the source alone. Null elsewhere.
@@ -127,8 +131,8 @@ public sealed class TransferJob
     /// <summary>How.</summary>
     public TransferMethod Method { get; init; }
 
-    /// <summary>Which channels go where.</summary>
-    public WidthRule Width { get; init; }
+    /// <summary>Which channels and blocks go where, and how they are scaled. An alignment has its own blocks.</summary>
+    public TransferRules Rules { get; init; } = new();
 
     /// <summary>How tensors start that the source fills with nothing; null leaves them the target's own numbers.</summary>
     public InitMethod? Fresh { get; init; }
@@ -166,6 +170,7 @@ public sealed class TransferJob
     /// <exception cref="UsageException">Statistics are to be set that <see cref="TransferMethod.Preserve"/> keeps.</exception>
     public TransferReport Run(CancellationToken cancellation = default)
     {
+        Rules.Check(Method);
         string output = Path.GetFullPath(Output);
         if (Method == TransferMethod.Preserve && Calibrate is not null)
             throw new UsageException("--method preserve keeps what the source computes, and --calibrate changes it; leave out one of them.");
@@ -203,7 +208,7 @@ public sealed class TransferJob
             (to, tensors) = Filled(to.Model, tensors, method, Path.Combine(folder.Path, "filled.onnx"));
         OnnxModel result = to.Model;
         if (Calibrate is { } samples)
-            (result, stages) = Calibrated(from, to, transfer, plan.Pairs, samples, folder.Path, notes);
+            (result, stages) = Calibrated(from, to, transfer, plan, samples, folder.Path, notes);
         Begin("writing");
         WrittenModel written = OnnxWriter.Write(result, output, new EvaluatedWeights(Evaluator), new WriteOptions { Force = Force, Accept = Accept }, null, cancellation);
         return new TransferReport(
@@ -213,6 +218,7 @@ public sealed class TransferJob
             Source = Path.GetFullPath(Source),
             Target = Path.GetFullPath(Target),
             Carried = carried,
+            Rules = ByShape ? null : Rules,
             Fresh = Fresh,
             Alignment = alignment,
         };
@@ -279,14 +285,14 @@ public sealed class TransferJob
         }
 
         (OnnxModel, IReadOnlyList<StageStatistics>) Calibrated(
-            AnalysedModel from, AnalysedModel to, WeightTransfer transfer, IReadOnlyList<SectionPair> pairs, string samples, string folder, List<string> notes)
+            AnalysedModel from, AnalysedModel to, WeightTransfer transfer, TransferPlan plan, string samples, string folder, List<string> notes)
         {
             Begin("measuring the source");
-            var results = transfer.Results().Concat(transfer.Sums(pairs)).ToList();
-            Dictionary<string, int> own = Ends(from), other = Ends(to);
+            var results = transfer.Results().Concat(transfer.Sums(plan.Pairs)).ToList();
+            List<(string Path, string Source, string Target)> ends = [.. Ends(from, to, plan)];
             var values = results.Select(r => (r.Source, r.SourceAxis)).Distinct().ToDictionary(v => v.Source, v => v.SourceAxis);
-            foreach ((string value, int axis) in own)
-                values.TryAdd(value, axis);
+            foreach ((_, string value, _) in ends)
+                values.TryAdd(value, ChannelAxis(from, value));
             var measured = ActivationStatistics.Measure(from.Model, values, samples, notes);
             Begin("calibrating");
             string carried = Path.Combine(folder, "carried.onnx"), calibrated = Path.Combine(folder, "calibrated.onnx");
@@ -296,9 +302,8 @@ public sealed class TransferJob
             notes.Add($"Statistics of {set} norms, layers and sums were set on the samples.");
             OnnxWriter.Write(model.Model, calibrated, new EvaluatedWeights(Evaluator), null, null, cancellation);
             OnnxModel result = OnnxReader.Read(calibrated);
-            var after = ActivationStatistics.Measure(result, other, samples, notes);
-            return (result, [.. from.Structure.Stages.Zip(own.Keys, other.Keys).Select(stage =>
-                Statistics(stage.First.Path, measured[stage.Second], after[stage.Third]))]);
+            var after = ActivationStatistics.Measure(result, ends.ToDictionary(end => end.Target, end => ChannelAxis(to, end.Target)), samples, notes);
+            return (result, [.. ends.Select(end => Statistics(end.Path, measured[end.Source], after[end.Target]))]);
         }
 
         void Begin(string stage)
@@ -313,7 +318,7 @@ public sealed class TransferJob
         if (Method == TransferMethod.Preserve)
         {
             string why = "what it seemed to hold of it computes something else when it is run";
-            if (refuted is not null && ContainmentPlan.Find(from, to, Width, Seed, out why, refuted) is { } contained)
+            if (refuted is not null && ContainmentPlan.Find(from, to, Rules.Width, Seed, out why, refuted) is { } contained)
                 return Preserved(from, to, contained, notes);
             notes.Add($"The target contains nothing of the source: {why}.");
         }
@@ -321,13 +326,18 @@ public sealed class TransferJob
         TransferPlan plan = Method switch
         {
             TransferMethod.Dp => TransferPlan.Aligned(from, to, Runs, notes),
-            TransferMethod.Isomorphic => TransferPlan.Isomorphic(from, to),
+            TransferMethod.Isomorphic => TransferPlan.Isomorphic(from, to, Rules.Depth),
             _ => TransferPlan.Best(from, to, Runs, notes),
         };
-        if (Method == TransferMethod.Dp && Operator != TransferOperator.Maps)
+        if (ByShape)
             return (plan, new WeightTransfer(from, to, plan.Matches, new ShapeMapping(from, to, plan.Matches, Operator, Evaluator, Seed), new Dictionary<Use, WeightExpression>()), null);
-        return (plan, new WeightTransfer(from, to, plan.Matches, new ChannelMapping(from, to, plan.Matches, Width, Seed), WeightTransfer.Inserted(to, plan.Pairs)), null);
+        var blocks = BlockStarts.Of(to, plan, Rules.Inserted);
+        var mapping = new ChannelMapping(
+            from, to, blocks.Matches, Rules, Seed, Rules.Added == AddedChannels.Next ? TransferPlan.Next(from, to, plan.Pairs) : null, Evaluator);
+        return (plan, new WeightTransfer(from, to, blocks.Matches, mapping, blocks.Starts), null);
     }
+
+    private bool ByShape => Method == TransferMethod.Dp && Operator != TransferOperator.Maps;
 
     // What is not exact is filled as the other methods would.
     private (TransferPlan, WeightTransfer, ContainmentPlan?) Preserved(AnalysedModel from, AnalysedModel to, ContainmentPlan contained, List<string> notes)
@@ -347,15 +357,25 @@ public sealed class TransferJob
         return (new TransferPlan(matches, [], contained.States(TransferPlan.Contained(from, to, matches), rest.Matches)), contained.With(rest), contained);
     }
 
-    // The results of the stages' last blocks, each with its axis of channels.
-    private static Dictionary<string, int> Ends(AnalysedModel model) => model.Structure.Stages.Select(stage => stage.Blocks[^1].Exit)
-        .ToDictionary(value => value, value => Math.Min(1, model.Analysis.Shapes.Dims(value)!.Length - 1));
+    // The results of the target's stages, and the results in the source that they stand for.
+    private static IEnumerable<(string Path, string Source, string Target)> Ends(AnalysedModel source, AnalysedModel target, TransferPlan plan)
+    {
+        foreach (Stage stage in target.Structure.Stages)
+        {
+            Block last = stage.Blocks[^1];
+            string? path = plan.Pairs.FirstOrDefault(pair => pair.Target == last)?.StandsFor?.Path ?? plan.Parts.FirstOrDefault(part => part.Target == last.Path)?.Source;
+            if (source.Structure.Blocks.FirstOrDefault(block => block.Path == path) is { } from)
+                yield return (stage.Path, from.Exit, last.Exit);
+        }
+    }
+
+    private static int ChannelAxis(AnalysedModel model, string value) => Math.Min(1, model.Analysis.Shapes.Dims(value)!.Length - 1);
 
     internal static ChannelTargets Targets(AxisMap channels, List<ChannelMoments> source)
     {
-        double[] Of(Func<ChannelMoments, double> what) => [.. Enumerable.Range(0, channels.Size).Select(c =>
-            channels[c] is [{ Weight: 1 } tap] && tap.Source < source.Count ? what(source[tap.Source]) : double.NaN)];
-        return new ChannelTargets(Of(m => m.Mean), Of(m => Math.Sqrt(m.Variance)));
+        double[] Of(Func<ChannelMoments, double, double> what) => [.. Enumerable.Range(0, channels.Size).Select(c =>
+            channels[c].Length > 0 && channels[c].ToArray().All(tap => tap.Source < source.Count) ? channels[c].ToArray().Sum(tap => what(source[tap.Source], tap.Weight)) : double.NaN)];
+        return new ChannelTargets(Of((m, weight) => weight * m.Mean), Of((m, weight) => Math.Abs(weight) * Math.Sqrt(m.Variance)));
     }
 
     private static StageStatistics Statistics(string path, List<ChannelMoments> source, List<ChannelMoments> target)

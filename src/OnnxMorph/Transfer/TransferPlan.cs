@@ -1,4 +1,5 @@
 using OnnxMorph.Alignment;
+using OnnxMorph.Graph;
 using OnnxMorph.Structure;
 
 namespace OnnxMorph.Transfer;
@@ -9,11 +10,19 @@ namespace OnnxMorph.Transfer;
 /// <param name="Parts">The same for the user, with the parts that get nothing.</param>
 internal sealed record TransferPlan(IReadOnlyList<UseMatch> Matches, IReadOnlyList<SectionPair> Pairs, IReadOnlyList<PartReport> Parts)
 {
+    /// <summary>For uses of constants in the target's blocks the uses in the blocks of the source behind those that fill them, in the same stage.</summary>
+    public static IReadOnlyDictionary<Use, UseMatch> Next(AnalysedModel source, AnalysedModel target, IEnumerable<SectionPair> pairs)
+    {
+        Dictionary<Section, Section> behind = source.Structure.Stages.SelectMany(stage => stage.Blocks.Zip(stage.Blocks.Skip(1))).ToDictionary(b => (Section)b.First, b => (Section)b.Second);
+        return UseMatching.ByRole(source, target, pairs.Where(pair => behind.ContainsKey(pair.Source)).Select(pair => pair with { Source = behind[pair.Source] }))
+            .DistinctBy(match => match.Target).ToDictionary(match => match.Target);
+    }
+
     /// <summary>Stage by stage and role by role (METHODS.md §3).</summary>
     /// <exception cref="RefusedException">The networks are not of one family.</exception>
-    public static TransferPlan Isomorphic(AnalysedModel source, AnalysedModel target)
+    public static TransferPlan Isomorphic(AnalysedModel source, AnalysedModel target, DepthRule depth = DepthRule.Even)
     {
-        var isomorphism = Isomorphism.Of(source, target);
+        var isomorphism = Isomorphism.Of(source, target, depth);
         if (isomorphism.Difference is { } difference)
             throw new RefusedException($"The models are not isomorphic: {difference} Take --method dp for networks of different families.");
         return new TransferPlan(

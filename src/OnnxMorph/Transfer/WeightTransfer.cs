@@ -1,6 +1,7 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
 using OnnxMorph.Morphs;
+using OnnxMorph.Operators;
 using OnnxMorph.Structure;
 using OnnxMorph.Weights;
 
@@ -36,31 +37,23 @@ internal sealed class WeightTransfer
             _matches.TryAdd(match.Target, match);
     }
 
-    /// <summary>The starts of blocks whose source fills another block already: as the identity, where they can.</summary>
-    public static Dictionary<Use, WeightExpression> Inserted(AnalysedModel target, IEnumerable<SectionPair> pairs)
-    {
-        var starts = new Dictionary<Use, WeightExpression>();
-        foreach (SectionPair pair in pairs.Where(p => p.Copy > 0))
-            if (pair.Target is Block block && IdentityPlan.For(target.Analysis, block) is { Refusal: null } plan)
-                foreach (((int node, int input), WeightExpression start) in plan.Starts)
-                    starts[new Use(node, input)] = start;
-        return starts;
-    }
-
     /// <summary>
-    /// For each layer of the target whose bias comes from the source its result, and where in the source that result comes from. Layers that start
-    /// as identities are left out.
+    /// For each layer and batch norm of the target whose bias comes from the source its result, and where in the source that result comes from. What
+    /// starts as an identity is left out.
     /// </summary>
     public IEnumerable<(string Target, string Source, int SourceAxis, AxisMap Channels)> Results()
     {
         foreach (UseMatch match in _matches.Values)
         {
-            if (_target.Analysis.Node(match.Target.Node) is not { Layer: { } layer } || _source.Analysis.Node(match.Source.Node) is not { Layer: { } ownLayer }
-                || match.Target.Input != layer.BiasInput || _starts.Keys.Any(start => start.Node == match.Target.Node)
+            if (Bias(_target, match.Target) is null || Bias(_source, match.Source) is not { } axis || _starts.Keys.Any(start => start.Node == match.Target.Node)
                 || _mapping.Channels(match) is not { } channels)
                 continue;
-            yield return (_target.Graph.Nodes[match.Target.Node].Output[0], _source.Graph.Nodes[match.Source.Node].Output[0], ownLayer.OutputAxis, channels);
+            yield return (_target.Graph.Nodes[match.Target.Node].Output[0], _source.Graph.Nodes[match.Source.Node].Output[0], axis, channels.Times(match.Factor));
         }
+
+        // The axis of channels of the result that a use is the bias of; null where it is none.
+        static int? Bias(AnalysedModel model, Use use) => model.Analysis.Node(use.Node)?.Layer is { } layer ? layer.BiasInput == use.Input ? layer.OutputAxis : null
+            : OperatorRules.For(model.Graph.Nodes[use.Node]) is BatchNormalizationRule && use.Input == 2 ? 1 : null;
     }
 
     /// <summary>
@@ -132,10 +125,12 @@ internal sealed class WeightTransfer
 
     private static bool Equal(WeightExpression? a, WeightExpression? b) => ReferenceEquals(a, b) || (a, b) switch
     {
+        (SummedWeight x, SummedWeight y) => x.Terms.Zip(y.Terms).All(term => term.First.Factor == term.Second.Factor && Equal(term.First.Weight, term.Second.Weight)),
         (MappedWeight x, MappedWeight y) => Equal(x.Source, y.Source) && x.Maps.SequenceEqual(y.Maps) && x.Fill == y.Fill,
         (FilledWeight x, FilledWeight y) => x.Fill == y.Fill && x.Shape.SequenceEqual(y.Shape),
         (TransposedWeight x, TransposedWeight y) => Equal(x.Source, y.Source),
         (PlacedWeight x, PlacedWeight y) => Equal(x.Outer, y.Outer) && Equal(x.Inner, y.Inner) && x.Start.SequenceEqual(y.Start),
+        (ReshapedWeight x, ReshapedWeight y) => x.Shape.SequenceEqual(y.Shape) && Equal(x.Source, y.Source),
         (StoredWeight x, StoredWeight y) => x.File == y.File && x.Offset == y.Offset && x.Bytes.Equals(y.Bytes) && x.Shape.SequenceEqual(y.Shape),
         _ => false,
     };

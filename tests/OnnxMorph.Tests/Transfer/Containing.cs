@@ -5,6 +5,7 @@ using OnnxMorph.Structure;
 using OnnxMorph.Tests.Testing;
 using OnnxMorph.Transfer;
 using OnnxMorph.Transfer.Containment;
+using OnnxMorph.Transfer.Rules;
 using OnnxMorph.Weights;
 
 namespace OnnxMorph.Tests.Transfer;

@@ -4,6 +4,7 @@ using OnnxMorph.Onnx;
 using OnnxMorph.Structure;
 using OnnxMorph.Tests.Testing;
 using OnnxMorph.Transfer;
+using OnnxMorph.Transfer.Rules;
 using OnnxMorph.Weights;
 using Xunit;
 using static OnnxMorph.Tests.Transfer.TransferNets;
@@ -17,9 +18,9 @@ public class DpTransferTests
     {
         AnalysedModel from = AnalysedModel.Of(source.Model), to = AnalysedModel.Of(target.Model);
         var plan = TransferPlan.Aligned(from, to, rule, new List<string>());
-        WeightMapping mapping = kind == TransferOperator.Maps ? new ChannelMapping(from, to, plan.Matches, WidthRule.Importance, 1)
+        WeightMapping mapping = kind == TransferOperator.Maps ? new ChannelMapping(from, to, plan.Matches, new TransferRules(), 1)
             : new ShapeMapping(from, to, plan.Matches, kind, new WeightEvaluator(), 1);
-        IReadOnlyList<TransferredTensor> tensors = new WeightTransfer(from, to, plan.Matches, mapping, WeightTransfer.Inserted(to, kind == TransferOperator.Maps ? plan.Pairs : [])).Apply();
+        IReadOnlyList<TransferredTensor> tensors = new WeightTransfer(from, to, plan.Matches, mapping, BlockStarts.Of(to, plan, kind == TransferOperator.Maps ? InsertedBlocks.Identity : InsertedBlocks.Repeat).Starts).Apply();
         return (Check.Written(to.Model), tensors);
     }
 

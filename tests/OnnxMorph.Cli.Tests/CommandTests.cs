@@ -73,7 +73,7 @@ public sealed class CommandTests : IDisposable
         Command run = await Command.Succeed("transfer", s_resnet, _files["larger.onnx"], "-o", _files["filled.onnx"], "--json");
         JsonElement document = run.Document();
         Assert.Equal(
-            ["output", "method", "parts", "parametersBefore", "parametersAfter", "tensors", "stages", "notes", "verification", "source", "target", "rules", "alignment"],
+            ["output", "method", "parts", "parametersBefore", "parametersAfter", "tensors", "stages", "notes", "verification", "source", "fresh", "target", "rules", "alignment"],
             document.EnumerateObject().Select(p => p.Name));
         Assert.Equal("isomorphic", document.GetProperty("method").GetString());
         Assert.True(document.GetProperty("verification").GetProperty("passed").GetBoolean());

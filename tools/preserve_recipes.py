@@ -9,6 +9,9 @@ on all layers, on blocks or on single ones. `morph` makes the child; its trained
 of the parent is left but the architecture; `transfer --method preserve` fills it, and its verdict is the row. A seed that draws
 options which do not go together, or steps that fit nothing, draws again. Rows that are there are not made again.
 
+`--pair SOURCE TARGET` adds a row for two files that somebody else designed, whose target keeps its own numbers until it is filled; it may
+contain the source in part.
+
 Exits with 1 if a child does not compute what its parent computes. Needs numpy and onnx, and the .NET runtime.
 """
 
@@ -45,7 +48,7 @@ def main():
     options = parse_arguments()
     command = [options.command] if options.command else ["dotnet", str(COMMAND)]
     rows = [json.loads(line) for line in options.rows.read_text().splitlines()] if options.rows.exists() else []
-    done = {(row["model"], row["seed"]) for row in rows}
+    done = {(row.get("source"), row["target"]) if "target" in row else (row["model"], row["seed"]) for row in rows}
     with options.rows.open("a") as out:
         for path in sorted(path for source in options.models for path in (source.glob("*.onnx") if source.is_dir() else [source])):
             layers = json.loads(run([*command, "inspect", str(path), "--json"], options).stdout)
@@ -57,7 +60,14 @@ def main():
                 out.write(json.dumps(row) + "\n")
                 out.flush()
                 print(f"{path.stem} {seed}: {row['verdict']}", flush=True)
-    text, failures = table(rows)
+        for source, target in options.pair:
+            if (source.stem, target.stem) not in done:
+                row = pair(command, source, target, options)
+                rows.append(row)
+                out.write(json.dumps(row) + "\n")
+                out.flush()
+                print(f"{source.stem} -> {target.stem}: {row['verdict']}", flush=True)
+    text, failures = document(rows)
     if options.output:
         options.output.write_text(text, encoding="utf-8")
     sys.exit(1 if failures else 0)
@@ -65,7 +75,8 @@ def main():
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", type=pathlib.Path, help="models, or folders of them")
+    parser.add_argument("models", nargs="*", type=pathlib.Path, help="models, or folders of them")
+    parser.add_argument("--pair", nargs=2, action="append", default=[], type=pathlib.Path, metavar=("SOURCE", "TARGET"), help="two models of which the second may contain the first")
     parser.add_argument("--rows", type=pathlib.Path, required=True, help="the file of rows, continued where it exists")
     parser.add_argument("--output", type=pathlib.Path, help="where to write the table")
     parser.add_argument("--recipes", type=int, default=10, help="recipes a model (%(default)s)")
@@ -94,17 +105,31 @@ def trial(command, path, inspected, seed, options):
         if made.returncode:
             return {**row, "verdict": f"failed: {made.stderr.strip()[:300]}"}
         redraw(child, drawn, seed)
-        start = time.monotonic()
-        found = run([*command, "transfer", str(path), drawn, "-o", result, "--method", "preserve", "--json"], options)
-        try:
-            report = json.loads(found.stdout)
-        except ValueError:
-            return {**row, "verdict": f"failed: {found.stderr.strip()[:300]}"}
-        if found.returncode:
-            return {**row, "verdict": f"failed: {report.get('error', '')[:300]}"}
+        return {**row, **transfer(command, path, drawn, result, options)}
+
+
+def pair(command, source, target, options):
+    """One row: what became of a source in a target that was not made from it."""
+    with tempfile.TemporaryDirectory(prefix="onnxmorph-preserve-") as folder:
+        return {"source": source.stem, "target": target.stem, **transfer(command, source, target, f"{folder}/result.onnx", options)}
+
+
+def transfer(command, source, target, result, options):
+    """What the transfer says of itself."""
+    start = time.monotonic()
+    found = run([*command, "transfer", str(source), str(target), "-o", result, "--method", "preserve", "--json"], options)
+    try:
+        report = json.loads(found.stdout)
+    except ValueError:
+        return {"verdict": f"failed: {found.stderr.strip()[:300]}"}
+    if "error" in report:
+        return {"verdict": f"failed: {report['error'][:300]}"}
     exactness, passed = report["verification"]["exactness"], report["verification"]["passed"]
-    return {**row, "seconds": round(time.monotonic() - start, 1), "parameters": [report["parametersBefore"], report["parametersAfter"]],
-            "tensors": len(report["tensors"]), "verdict": exactness if passed else f"failed: {exactness}; {' '.join(report['notes'])[:300]}"}
+    carried = report.get("carried")
+    return {"seconds": round(time.monotonic() - start, 1), "parameters": [report["parametersBefore"], report["parametersAfter"]], "tensors": len(report["tensors"]),
+            "states": [part.get("state", "") for part in report["parts"]], "notes": report["notes"],
+            **({"carried": carried["exactness"]} if carried else {}),
+            "verdict": exactness if passed else f"{'failed' if found.returncode else 'in part'}: {exactness}"}
 
 
 def step(draw, inspected):
@@ -137,20 +162,33 @@ def redraw(source, target, seed):
     onnx.save(model, target)
 
 
-def table(rows):
+def document(rows):
     """The document, and how many children failed."""
-    failures = sum(row["verdict"].startswith("failed") for row in rows)
+    children, pairs = ([row for row in rows if ("target" in row) == made] for made in (False, True))
+    failures = sum(row["verdict"].startswith(("failed", "in part")) for row in children) + sum(row["verdict"].startswith("failed") for row in pairs)
+    exact = sum(not row["verdict"].startswith(("failed", "in part")) for row in children)
     lines = ["# Parents found in their children", "",
              "What `onnxmorph transfer --method preserve` makes of children of models by random recipes, with all trained numbers of the children "
              "drawn anew, as `tools/preserve_recipes.py` found. `bit-exact` and `rounding` are verdicts of the verification that follows every "
              "transfer: the child's outputs are the parent's, or as near as the parent's own noise.", "",
-             f"{len(rows) - failures} of {len(rows)} compute what their parents compute.", "",
+             f"{exact} of {len(children)} compute what their parents compute; the slowest took {max((row.get('seconds', 0) for row in children), default=0)} s, verification included.", "",
              "| model | seed | recipe | parameters | seconds | result |", "|---|---:|---|---:|---:|---|"]
-    for row in sorted(rows, key=lambda row: (row["model"], row["seed"])):
+    for row in sorted(children, key=lambda row: (row["model"], row["seed"])):
         steps = "; ".join(" ".join([f"{kind} `{selector}`", *(f"{name}={value}" for name, value in rest)])
                           for (kind, selector), *rest in (list(step.items()) for step in row["steps"])).replace("|", "\\|")
         before, after = row.get("parameters", ("", ""))
         lines.append(f"| {row['model']} | {row['seed']} | {steps} | {before} → {after} | {row.get('seconds', '')} | {row['verdict']} |")
+    if pairs:
+        lines += ["", "## Targets that were not made from their sources", "",
+                  "`in part` is a target whose architecture does not contain the source: the values up to which it is exact were compared with the source's "
+                  "(*exact part*), the rest is filled as the other methods fill it. The reason is the transfer's own.", "",
+                  "| source | target | parameters | seconds | result | exact part | parts exact | without effect | approximate | fresh | reason |",
+                  "|---|---|---:|---:|---|---|---:|---:|---:|---:|---|"]
+        for row in pairs:
+            before, after = row.get("parameters", ("", ""))
+            counts = " | ".join(str(row.get("states", []).count(state)) for state in ("exact", "without-effect", "approximate", "fresh"))
+            reason = next((note.split(" (backwards")[0] for note in row.get("notes", []) if note.startswith("The target contains") or note.startswith("The target does not")), "")
+            lines.append(f"| {row['source']} | {row['target']} | {before} → {after} | {row.get('seconds', '')} | {row['verdict']} | {row.get('carried', '')} | {counts} | {reason} |")
     return "\n".join(lines) + "\n", failures
 
 

@@ -27,7 +27,6 @@ import json
 import math
 import pathlib
 import shlex
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,10 +40,8 @@ import channel_ties
 import onnx_torch
 import train_digits
 from morph_families import FAMILIES, deepen, family
+from programs import COMMAND, ROOT, RUN_MODEL, Failure, Refused, build, call, program, runtime_outputs
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-COMMAND = ROOT / "src/OnnxMorph.Cli"
-RUN_MODEL = ROOT / "tools/run_model"
 LIST_SPACES = ROOT / "tools/list_spaces"
 
 # What trains otherwise than the columns of docs/coverage.md.
@@ -86,14 +83,6 @@ OPTIMISERS = {
     "sgd": ("SGD, rate 0.001, momentum 0.9", lambda parameters, size: torch.optim.SGD(parameters, 0.001, momentum=0.9)),
     "adam": ("Adam, rate 0.0001 · √(parameters of the parent / parameters)", lambda parameters, size: torch.optim.Adam(parameters, 0.0001 / size ** 0.5)),
 }
-
-
-class Refused(Exception):
-    """The command refused the morph, with its sentence."""
-
-
-class Failure(Exception):
-    """A command failed."""
 
 
 @dataclasses.dataclass
@@ -223,35 +212,13 @@ def train(network, data, make_optimiser, batch_statistics):
                probe_losses(network, data).mean().item(), (correct, correct_share(network, data)))
 
 
-def program(project):
-    return project / "bin/Release/net10.0" / {COMMAND: "OnnxMorph.Cli"}.get(project, project.name)
-
-
-def call(*command):
-    """Runs a program and gives its standard output; raises `Failure` with its error."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    if done.returncode == 4:
-        raise Refused(done.stderr.strip().splitlines()[-1])
-    if done.returncode:
-        raise Failure(f"{shlex.join(map(str, command))}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
-
-
-def runtime_outputs(model, samples, folder):
-    """The model's first output under ONNX Runtime."""
-    out = folder / "outputs.npz"
-    call(program(RUN_MODEL), model, samples, out)
-    with numpy.load(out) as arrays:
-        return torch.from_numpy(arrays[arrays.files[0]])
-
-
 def load_checked(path, folder):
     """Loads a model and checks its outputs on the held-out digits against ONNX Runtime's."""
     network = onnx_torch.load(path)
     samples = ROOT / "models/digits_samples.npz"
     with numpy.load(samples) as arrays, torch.no_grad():
         ours, = network(torch.from_numpy(arrays["image"]))
-    theirs = runtime_outputs(path, samples, folder)
+    theirs = torch.from_numpy(runtime_outputs(path, samples, folder))
     error = ((ours - theirs).abs().max() / theirs.abs().max()).item()
     if not error <= SAME_OUTPUT:
         raise Failure(f"{path.name}: torch and ONNX Runtime differ by {error:.1e} of the largest output")
@@ -607,8 +574,7 @@ def main():
     arguments = parse_arguments()
     torch.set_num_threads(1)
     try:
-        for project in () if arguments.no_build else (RUN_MODEL, LIST_SPACES, *([] if arguments.command else [COMMAND])):
-            call("dotnet", "build", "-c", "Release", "-v", "q", project)
+        build(() if arguments.no_build else (RUN_MODEL, LIST_SPACES, *([] if arguments.command else [COMMAND])))
         arguments.command = arguments.command or program(COMMAND)
         with tempfile.TemporaryDirectory() as folder:
             report = Report(arguments)

@@ -1,14 +1,16 @@
 #!/usr/bin/python3
-"""Carries weights between all ordered pairs of each family of classifiers and writes docs/transfer.md from what came out.
+"""Carries weights between all ordered pairs of each family of classifiers and writes docs/transfer_pairs.md from what came out.
 
     tools/export_models.py zoo --groups classification,families
-    dotnet build -c Release src/OnnxMorph.Cli
-    tools/transfer_pairs.py zoo/classification zoo/families --rows zoo/transfer.jsonl --output docs/transfer.md
+    dotnet build -c Release src/OnnxMorph.Cli && dotnet build -c Release tools/run_model
+    tools/transfer_pairs.py zoo/classification zoo/families --rows zoo/transfer.jsonl --output docs/transfer_pairs.md
 
 Each pair is transferred with `--method isomorphic --calibrate` on noise images. It holds where the command says that the two are
 isomorphic, no tensor of the target keeps its own numbers, ONNX Runtime runs the result, and at the end of every stage the
 activations' standard deviation is within a factor of 3 of the source's, and their mean within a factor of 3 or nearer to it than a
-third of the deviation. Pairs under CONTRASTS must be refused with the first difference. Rows that are there are not made again.
+third of the deviation. Pairs under CONTRASTS must be refused with the first difference. Two pairs of each family come first, up and down,
+then the others, small networks before large ones. Rows that are there are not made again, but for those of failures with --retry; the table
+names the pairs that have no row yet.
 
 Needs numpy, and the .NET runtime.
 """
@@ -28,9 +30,8 @@ import time
 import numpy
 
 from network_families import FAMILIES
+from programs import COMMAND, Failure, program, runtime_outputs
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-COMMAND = ROOT / "src/OnnxMorph.Cli/bin/Release/net10.0/OnnxMorph.Cli.dll"
 CONTRASTS = [("resnet18", "resnet50"), ("resnet50", "resnet18"), ("regnet_x_400mf", "regnet_y_400mf"), ("densenet121", "resnet50"),
              ("vgg11", "mobilenet_v2"), ("mobilenet_v3_small", "mobilenet_v3_large")]
 FACTOR, NEAR, REFUSED = 3, 1 / 3, 4
@@ -38,11 +39,11 @@ FACTOR, NEAR, REFUSED = 3, 1 / 3, 4
 
 def main():
     options = parse_arguments()
-    command = [options.command] if options.command else ["dotnet", str(COMMAND)]
+    command = [options.command or str(program(COMMAND))]
     files = {path.name.removesuffix(".onnx"): path for folder in options.folders for path in sorted(folder.glob("*.onnx"))}
-    rows = [json.loads(line) for line in options.rows.read_text().splitlines()] if options.rows.exists() else []
-    done = {(row["source"], row["target"]) for row in rows}
-    wanted = [pair for pair in pairs(files, options) if pair not in done]
+    rows = {pair_of(row): row for row in map(json.loads, options.rows.read_text().splitlines())} if options.rows.exists() else {}
+    every = list(pairs(files, options))
+    wanted = [pair for pair in every if pair not in rows or options.retry and is_failure(rows[pair])]
     print(f"{len(wanted)} pairs to run", flush=True)
     start = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool, options.rows.open("a") as out:
@@ -50,11 +51,12 @@ def main():
             return None if time.monotonic() - start > 3600 * options.hours else transfer(command, files, pair, options)
         for row in pool.map(run, wanted):
             if row:
-                rows.append(row)
+                rows[pair_of(row)] = row
                 out.write(json.dumps(row) + "\n")
                 out.flush()
                 print(f"{row['source']} -> {row['target']}: {row['verdict']}", flush=True)
-    text, failures = table(rows, options)
+    text, failures = table([rows[pair] for pair in every if pair in rows], [pair for pair in every if pair not in rows],
+                           [name for name in asked_names(options) if name not in files], options)
     if options.output:
         options.output.write_text(text, encoding="utf-8")
     sys.exit(1 if failures else 0)
@@ -67,25 +69,39 @@ def parse_arguments():
     parser.add_argument("--output", type=pathlib.Path, help="where to write the table")
     parser.add_argument("--families", default="*", metavar="GLOB,GLOB", help="only these families, by their first member")
     parser.add_argument("--largest", type=float, default=400, metavar="MB", help="leave out larger files (%(default)g)")
-    parser.add_argument("--samples", type=int, default=32, help="images to calibrate on (%(default)s)")
+    parser.add_argument("--samples", type=int, default=16, help="images to calibrate on (%(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (%(default)s)")
     parser.add_argument("--hours", type=float, default=float("inf"), help="start no run after this time; 0 only writes the table")
+    parser.add_argument("--retry", action="store_true", help="make the rows of failures again")
     parser.add_argument("--timeout", type=float, default=900, help="seconds for one run (%(default)g)")
-    parser.add_argument("--command", help=f"the command to run (dotnet {COMMAND.name})")
+    parser.add_argument("--command", help="the command to run (this repository's)")
     return parser.parse_args()
 
 
+def asked(family, options):
+    """Whether a family is to be looked at."""
+    return any(fnmatch.fnmatchcase(family, glob) for glob in options.families.split(","))
+
+
+def asked_names(options):
+    """All members of these families, in both forms."""
+    return [name + form for family, members in FAMILIES.items() if asked(family, options) for name in members for form in ("", ".unfolded")]
+
+
 def pairs(files, options):
-    """The pairs of each family in both forms, and those that must be refused."""
+    """The pairs of each family in both forms, and those that must be refused; what shows most for its time comes first."""
+    def size(pair):
+        return sum(files[name].stat().st_size for name in pair)
+
+    first, others = [], []
     for form in ("", ".unfolded"):
         for family, members in FAMILIES.items():
-            if not any(fnmatch.fnmatchcase(family, glob) for glob in options.families.split(",")):
-                continue
             there = [name + form for name in members if name + form in files and files[name + form].stat().st_size <= options.largest * 1e6]
-            yield from itertools.permutations(there, 2)
-        for source, target in CONTRASTS:
-            if any(fnmatch.fnmatchcase(source, glob) for glob in options.families.split(",")) and {source + form, target + form} <= files.keys():
-                yield source + form, target + form
+            of_family = sorted(itertools.permutations(there, 2), key=size) if asked(family, options) else []
+            first += of_family[:2]
+            others += of_family[2:]
+        first += [(source + form, target + form) for source, target in CONTRASTS if asked(source, options) and {source + form, target + form} <= files.keys()]
+    return sorted(first, key=size) + sorted(others, key=size)
 
 
 def transfer(command, files, pair, options):
@@ -100,13 +116,20 @@ def transfer(command, files, pair, options):
         images = random.standard_normal((options.samples, *shape)) + 0.7 * random.standard_normal((options.samples, shape[0], 1, 1))
         numpy.savez(samples, **{name: images.astype(numpy.float32)})
         start = time.monotonic()
+        result = pathlib.Path(folder) / "result.onnx"
         try:
             ended = subprocess.run(
-                [*command, "transfer", str(files[source]), str(files[target]), "-o", f"{folder}/result.onnx", "--calibrate", str(samples),
-                 "--inputs", str(samples), "--json"], capture_output=True, text=True, check=False, timeout=options.timeout)
+                [*command, "transfer", str(files[source]), str(files[target]), "-o", str(result), "--calibrate", str(samples), "--no-verify", "--json"],
+                capture_output=True, text=True, check=False, timeout=options.timeout)
         except subprocess.TimeoutExpired:
-            return {"source": source, "target": target, "verdict": "stopped: out of time"}
-    row = {"source": source, "target": target, "seconds": round(time.monotonic() - start, 1), "exit": ended.returncode}
+            return {"source": source, "target": target, "verdict": "failed: out of time"}
+        seconds = time.monotonic() - start
+        try:
+            runs = ended.returncode != 0 or bool(numpy.isfinite(runtime_outputs(result, samples, pathlib.Path(folder))).all())
+        except Failure as failure:
+            runs = False
+            print(failure, file=sys.stderr)
+    row = {"source": source, "target": target, "seconds": round(seconds, 1), "exit": ended.returncode}
     try:
         report = json.loads(ended.stdout)
     except ValueError:
@@ -117,10 +140,12 @@ def transfer(command, files, pair, options):
         return {**row, "verdict": f"failed: {report.get('error', '')[:300]}"}
     origins = collections.Counter(tensor["origin"] for tensor in report["tensors"])
     stages = report["stages"]
-    row |= {"origins": origins, "exactness": report["verification"]["exactness"], "parameters": report["parametersAfter"],
+    row |= {"origins": origins, "parameters": report["parametersAfter"],
             "deviation": [stage["targetDeviation"] / stage["sourceDeviation"] for stage in stages],
             "mean": [(stage["targetMean"] - stage["sourceMean"]) / stage["sourceDeviation"] for stage in stages]}
     why = [] if not is_contrast(source, target) else ["not refused"]
+    if not runs:
+        why.append("ONNX Runtime does not run the result to finite numbers")
     if origins["fresh"]:
         why.append(f"{origins['fresh']} tensors keep their own numbers")
     why += [f"{stage['path']}: deviation {stage['targetDeviation']:.3g} of {stage['sourceDeviation']:.3g}" for stage in stages
@@ -131,22 +156,38 @@ def transfer(command, files, pair, options):
     return {**row, "verdict": f"failed: {'; '.join(why)}" if why else "holds"}
 
 
+def pair_of(row):
+    """The pair that a row is about."""
+    return row["source"], row["target"]
+
+
+def is_failure(row):
+    """Whether a row says that something does not hold."""
+    return not row["verdict"].startswith(("holds", "refused"))
+
+
 def is_contrast(source, target):
     """Whether a pair is there to be refused."""
     return (source.removesuffix(".unfolded"), target.removesuffix(".unfolded")) in CONTRASTS
 
 
-def table(rows, options):
+def left(missing, absent):
+    """Says which pairs were not run, and which networks were not there to make pairs of."""
+    return ((f" Not run yet: {', '.join(f'{source} to {target}' for source, target in missing)}." if missing else "")
+            + (f" Without a file, and so without pairs: {', '.join(absent)}." if absent else ""))
+
+
+def table(rows, missing, absent, options):
     """The document, and how many pairs failed."""
-    failures = sum(not row["verdict"].startswith(("holds", "refused")) for row in rows)
+    failures = sum(map(is_failure, rows))
     lines = ["# Transfer between networks of one family", "",
              "What `onnxmorph transfer --method isomorphic --calibrate` makes of torchvision's classifiers, as `tools/transfer_pairs.py` found. "
              "A pair holds where every tensor of the target comes from the source, ONNX Runtime runs the result, and at the end of every stage "
              "the deviation of the activations is within a factor of 3 of the source's, and their mean too, or nearer to it than a third of the "
-             "deviation. The last columns are the smallest and largest ratio of deviations and the largest distance of means in units of it. "
-             "`.unfolded` models keep their batch norms.", "",
+             "deviation; all measured on the noise images that the statistics are set on. The last columns are the smallest and largest ratio of "
+             "deviations and the largest distance of means in units of it. `.unfolded` models keep their batch norms.", "",
              f"{sum(row['verdict'] == 'holds' for row in rows)} pairs hold, {failures} failed, "
-             f"{sum(row['verdict'].startswith('refused') for row in rows)} refused as they must be.", "",
+             f"{sum(row['verdict'].startswith('refused') for row in rows)} refused as they must be.{left(missing, absent)}", "",
              "| source | target | result | exact | mapped | fresh | deviations | means |", "|---|---|---|---:|---:|---:|---|---:|"]
     for row in sorted(rows, key=lambda row: (".unfolded" in row["source"], row["source"], row["target"])):
         origins = row.get("origins", {})

@@ -91,6 +91,9 @@ public sealed class CommandTests : IDisposable
         Assert.Equal(2, (await Command.Run("transfer", s_resnet, _files["larger.onnx"], "-o", _files["filled.onnx"])).Code);
         Assert.Equal(5, (await Command.Run("transfer", s_resnet, "none.onnx", "-o", _files["none.onnx"])).Code);
         Assert.Equal(2, (await Command.Run("transfer", s_resnet, _files["larger.onnx"], "-o", _files["none.onnx"], "--width", "random")).Code);
+        Command both = await Command.Run("transfer", s_resnet, _files["larger.onnx"], "-o", _files["none.onnx"], "--method", "preserve", "--calibrate", Workspace.Samples);
+        Assert.Equal(2, both.Code);
+        Assert.Contains("leave out one of them", both.Error);
     }
 
     /// <summary>A preset is the rules that it names; one that is given beside it counts. What does not go together is wrong usage.</summary>

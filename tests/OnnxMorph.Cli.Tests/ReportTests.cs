@@ -163,7 +163,14 @@ public sealed partial class ReportTests : IDisposable
     {
         Command run = await Command.Succeed("transfer", s_resnet, s_mobilenet, "-o", _files["filled.onnx"], "--method", "preserve", "--report", _files["r.html"], "--json");
         JsonElement document = run.Document();
-        Assert.Contains("The target does not contain the source", String(document.GetProperty("notes"), 0));
+        Assert.Contains("The target does not contain all of the source", String(document.GetProperty("notes"), 0));
+        // The stem's convolution and norm are the same; the activation behind them is another.
+        Assert.Equal("bit-exact", String(document.GetProperty("carried"), "exactness"));
+        List<JsonElement> parts = [.. document.GetProperty("parts").EnumerateArray()];
+        Assert.Contains("does something else than the source's Relu", String(parts[0], "reason"));
+        Assert.Equal(
+            parts.Select(p => $"{String(p, "target")}|{String(p, "state").Replace('-', ' ')}|{(p.TryGetProperty("reason", out JsonElement reason) ? reason.GetString() : "")}"),
+            Section(Page("r.html"), "What is exact").Descendants(s_html + "tr").Skip(1).Select(row => row.Elements().Select(e => e.Value).ToArray()).Select(cells => $"{cells[0]}|{cells[2]}|{cells[3]}"));
         Assert.Contains(document.GetProperty("tensors").EnumerateArray(), t => String(t, "origin") == "fresh");
         AssertContent(document, Page("r.html"));
     }

@@ -25,7 +25,7 @@ internal static class TransferCommand
         var output = new Option<string>("--output", "-o") { Description = "The file to write: the target with weights from the source.", HelpName = "OUT", Required = true };
         var method = new Option<string>("--method")
         {
-            Description = "How: isomorphic, for two models of one family; dp, along the best alignment of blocks and layers, for any two.",
+            Description = "How: isomorphic, for two models of one family; dp, along the best alignment of blocks and layers, for any two; preserve, for a target that can compute exactly what the source does, or as much of it as it can.",
             HelpName = "METHOD",
             DefaultValueFactory = _ => "isomorphic",
         };
@@ -95,14 +95,18 @@ internal static class TransferCommand
                 terminal.Document(JsonSerializer.Serialize(report, CliJson.Default.TransferReport));
             Print(terminal, report);
             terminal.Wrote(file);
-            return Task.FromResult((int)ExitCode.Done);
+            if (report.Output is null)
+                terminal.Failure($"Verification failed and nothing was written: {(report.Carried ?? report.Verification!).Reason}");
+            return Task.FromResult((int)(report.Output is null ? ExitCode.VerificationFailed : ExitCode.Done));
         });
         return command;
     }
 
     private static void Print(Terminal terminal, TransferReport report)
     {
-        terminal.Table(["target", "source", ""], report.Parts.Select(p => (string[])[p.Target, p.Source ?? "", p.Copy > 0 ? "again" : ""]));
+        terminal.Table(["target", "source", ""], report.Parts.Select(p => (string[])[p.Target, p.Source ?? "", Text.Name(p.State) ?? (p.Copy > 0 ? "again" : "")]));
+        foreach (var same in report.Parts.Where(p => p.Reason is not null).GroupBy(p => p.Reason))
+            terminal.Line($"  {Text.Name(same.First().State)}: {same.First().Target}{(same.Count() > 1 ? $" and {same.Count() - 1} more" : "")}: {same.Key}");
         foreach (var kind in report.Tensors.GroupBy(t => t.Origin).OrderBy(g => g.Key))
             terminal.Line($"{kind.Count()} tensors {kind.Key.ToString().ToLowerInvariant()}");
         foreach (var same in report.Tensors.Where(t => t.Origin == TensorOrigin.Fresh).GroupBy(t => t.Note))
@@ -115,7 +119,14 @@ internal static class TransferCommand
         terminal.Line($"parameters {report.ParametersBefore:N0} → {report.ParametersAfter:N0}");
         if (report.Verification is { } verification)
             VerifyCommand.Print(terminal, verification);
-        terminal.Line($"wrote {report.Output}");
+        if (report.Carried is { } carried)
+        {
+            terminal.Line("up to where the target is exact:");
+            VerifyCommand.Print(terminal, carried);
+        }
+
+        if (report.Output is { } output)
+            terminal.Line($"wrote {output}");
     }
 
     private static string Short(double value) => value.ToString("g3", CultureInfo.InvariantCulture);

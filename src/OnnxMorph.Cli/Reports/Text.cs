@@ -1,4 +1,5 @@
 using System.Globalization;
+using OnnxMorph.Transfer;
 using OnnxMorph.Verification;
 
 namespace OnnxMorph.Cli.Reports;
@@ -45,6 +46,16 @@ internal static class Text
         Exactness.Rounding => "rounding",
         Exactness.Approximate => "approximate",
         _ => "different",
+    };
+
+    /// <summary>What a part computes, in words; null where nothing was promised.</summary>
+    public static string? Name(PartState? state) => state switch
+    {
+        PartState.Exact => "exact",
+        PartState.WithoutEffect => "without effect",
+        PartState.Approximate => "approximate",
+        PartState.Fresh => "fresh",
+        _ => null,
     };
 
     /// <summary>At most so many characters of a name, its end, where names differ.</summary>

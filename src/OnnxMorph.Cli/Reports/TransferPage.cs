@@ -22,6 +22,7 @@ internal static class TransferPage
                 .. report.Verification is { } result ? [Comparison(result)] : Array.Empty<(string, Html, string?)>(),
             ]),
             Page.Notes(report.Notes),
+            States(report.Parts),
             Page.Section(
                 "Where the weights come from",
                 "Exact: the source's numbers as they are. Mapped: computed from a tensor of the source. Fresh: the target's own, for which the source has nothing.",
@@ -30,6 +31,7 @@ internal static class TransferPage
             AlignmentParts.Matrix(report.Alignment),
             Stages(report.Stages),
             Html.Join(report.Verification is { } verification ? VerificationParts.Sections(verification, "source", "target", required: false) : []),
+            Html.Join(report.Carried is { } carried ? VerificationParts.Sections(carried, "source", "target", "Values that are exact") : []),
             Page.Section(
                 "Tensors", "Every floating-point tensor of the target, below the part that reads it and the part of the source that this was filled from.",
                 OriginParts.Table(tensors, report.Alignment)));
@@ -47,6 +49,14 @@ internal static class TransferPage
             {Page.List(reasons.Select(same => Html.Markup($"{OriginParts.Tag(same.Key.Origin)} {same.Key.Note}: {Page.Names(same.Take(3).Select(t => t.Name))}{(same.Count() > 3 ? $" and {same.Count() - 3} more" : "")}")))}
             """);
     }
+
+    private static Html States(IReadOnlyList<PartReport> parts) => parts.All(part => part.State is null) ? "" : Page.Section(
+        "What is exact",
+        "Exact: computes what the source's part computes. Without effect: gives on what it reads, or is not used yet. Approximate: has the source's weights, but not all that they need. Fresh: has its own.",
+        Page.Table(["target", "source", "", "why"], parts.Select(part => Html.Markup($"""
+            <tr><td>{part.Target}</td><td>{part.Source ?? ""}</td><td class="{(part.State == PartState.Exact ? "good" : "")}">{Text.Name(part.State) ?? ""}</td><td>{part.Reason ?? ""}</td></tr>
+
+            """))));
 
     private static Html Stages(IReadOnlyList<StageStatistics> stages) => stages.Count == 0 ? "" : Page.Section(
         "Activations",

@@ -16,18 +16,19 @@ internal static class VerificationParts
     /// <param name="report">What was found.</param>
     /// <param name="parent">What the first model is called: the parent, the source.</param>
     /// <param name="child">What the other is called.</param>
+    /// <param name="what">The heading of what was compared.</param>
     /// <param name="required">Whether the two have to compute the same: a smaller target of a transfer cannot.</param>
-    public static IEnumerable<Html> Sections(VerificationReport report, string parent, string child, bool required = true)
+    public static IEnumerable<Html> Sections(VerificationReport report, string parent, string child, string what = "Outputs", bool required = true)
     {
         yield return Page.Section(
-            "Outputs",
+            what,
             $"Both models ran under ONNX Runtime on the same inputs. The noise floor is how far equivalent evaluations of the {parent} lie apart; differences up to {Text.Short(report.Margin)} times as large count as rounding.",
             report.Reason is { } reason ? Html.Markup($"<p{(required ? Html.Markup($" class=\"bad\"") : "")}>{reason}</p>\n") : "",
             report.Outputs.Count == 0 ? "" : Page.Table(["output", "result", "max abs#", "max rel#", "max ulp#", "noise floor#", "times floor#", "of the margin*"], report.Outputs.Select(o => Row(o, report.Margin, required))),
             Page.List(report.Outputs.Where(o => o.Worst is not null || o.FirstDivergence is not null).Select(Details)));
         if (report.Certificate is { } certificate)
             yield return Section(certificate);
-        yield return Page.Section("Inputs", $"What the {parent} and the {child} were run on.",
+        yield return Page.Section(what == "Outputs" ? "Inputs" : $"{what}: inputs", $"What the {parent} and the {child} were run on.",
             Page.Table(["inputs", "shapes*"], report.Inputs.Select(input => Html.Markup($"""
                 <tr><td>{input.Description}</td><td>{input.Shapes.Select((s, i) => Html.Markup($"{(i > 0 ? ", " : "")}<code>{s.Key}</code> {Text.Shape(s.Value)}"))}</td></tr>
 

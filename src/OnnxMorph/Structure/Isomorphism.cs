@@ -31,14 +31,37 @@ public sealed record Isomorphism(IReadOnlyList<SectionPair> Pairs, string? Diffe
         public Isomorphism Run()
         {
             (ModelStructure from, ModelStructure to) = (source.Structure, target.Structure);
-            if (Same(from.Stem, to.Stem) && SameCount(from.Stages.Count, to.Stages.Count))
-                foreach ((Stage own, Stage other) in from.Stages.Zip(to.Stages))
+            (IReadOnlyList<Stage> sources, IReadOnlyList<Stage> targets) = Comparable(from.Stages, to.Stages);
+            if (Same(from.Stem, to.Stem) && SameCount(sources.Count, targets.Count))
+                foreach ((Stage own, Stage other) in sources.Zip(targets))
                     if (!SameStage(own, other))
                         break;
             if (_difference is null)
                 Same(from.Head, to.Head);
             return new Isomorphism(_difference is null ? _pairs : [], _difference);
         }
+
+        // Stages that width alone parts are one where the other network, as narrower ones may, has no border there.
+        private static (IReadOnlyList<Stage>, IReadOnlyList<Stage>) Comparable(IReadOnlyList<Stage> from, IReadOnlyList<Stage> to)
+        {
+            List<List<Stage>> own = Resolutions(from), other = Resolutions(to);
+            if (own.Count != other.Count)
+                return (from, to);
+            (var sources, var targets) = (new List<Stage>(), new List<Stage>());
+            foreach ((List<Stage> source, List<Stage> target) in own.Zip(other))
+            {
+                bool same = source.Count == target.Count;
+                sources.AddRange(same ? source : [Joined(source)]);
+                targets.AddRange(same ? target : [Joined(target)]);
+            }
+
+            return (sources, targets);
+        }
+
+        private static Stage Joined(List<Stage> stages) => stages[0] with { Blocks = [.. stages.SelectMany(s => s.Blocks)], Positions = stages[^1].Positions };
+
+        private static List<List<Stage>> Resolutions(IReadOnlyList<Stage> stages) =>
+            StructureFinder.Runs(stages, (a, b) => a.Positions == b.Positions && a.Positions > 0 && b.Transition is null);
 
         private bool SameCount(int from, int to)
         {
@@ -89,16 +112,8 @@ public sealed record Isomorphism(IReadOnlyList<SectionPair> Pairs, string? Diffe
 
         private static string Layers(string roles) => roles.Length == 0 ? "no layers" : $"layers {roles}";
 
-        private static List<List<Block>> Runs(AnalysedModel model, IReadOnlyList<Block> blocks)
-        {
-            var runs = new List<List<Block>>();
-            foreach (Block block in blocks)
-                if (runs.Count > 0 && Roles(model, runs[^1][^1]) == Roles(model, block))
-                    runs[^1].Add(block);
-                else
-                    runs.Add([block]);
-            return runs;
-        }
+        private static List<List<Block>> Runs(AnalysedModel model, IReadOnlyList<Block> blocks) =>
+            StructureFinder.Runs(blocks, (a, b) => Roles(model, a) == Roles(model, b));
 
         // Roles with the kind of layer, in an order that does not depend on when branches are executed.
         private static string Roles(AnalysedModel model, Section section) => string.Join(", ",
@@ -114,12 +129,14 @@ public sealed record Isomorphism(IReadOnlyList<SectionPair> Pairs, string? Diffe
 
         /// <summary>
         /// The first block of a stage goes to the first; the others as the rule says, those that differ in more than channels (a window's
-        /// shift) among their like. A cycle begins at the first where that is like the others.
+        /// shift) among their like. A cycle begins at the first where that is like the others. As many blocks as the source has go one to one.
         /// </summary>
         private void Pair(List<Block> sources, List<Block> targets, bool isFirst)
         {
             var donors = new Dictionary<Block, Block>();
-            if (isFirst)
+            if (sources.Count == targets.Count)
+                donors = targets.Zip(sources).ToDictionary();
+            else if (isFirst)
                 donors[targets[0]] = sources[0];
             List<Block> rest = [.. sources.Skip(isFirst && sources.Count > 1 ? 1 : 0)];
             foreach (var alike in targets.Where(t => !donors.ContainsKey(t)).GroupBy(t => t.Signature).ToList())

@@ -44,7 +44,8 @@ public sealed record Block(
 /// <param name="Path">Its place in the structure, such as <c>stage2</c>.</param>
 /// <param name="Transition">What leads into it from the stage before; null where its first block does.</param>
 /// <param name="Blocks">Its blocks in execution order.</param>
-public sealed record Stage(string Path, Section? Transition, IReadOnlyList<Block> Blocks);
+/// <param name="Positions">How many positions its last block makes, of all samples; −1 where that is not known.</param>
+public sealed record Stage(string Path, Section? Transition, IReadOnlyList<Block> Blocks, [property: JsonIgnore] long Positions);
 
 /// <summary>
 /// What a network is made of, found on the graph itself: names of nodes only label what was found.

@@ -45,7 +45,7 @@ internal sealed class StructureFinder
             var blocks = new List<Block>();
             foreach (List<Unit> block in Blocks(units))
                 blocks.Add(Block($"{path}/block{blocks.Count + 1}", block));
-            stages.Add(new Stage(path, transition.Nodes.Count > 0 ? transition : null, blocks));
+            stages.Add(new Stage(path, transition.Nodes.Count > 0 ? transition : null, blocks, Exit(units[^1]).Positions));
             end = units[^1].Last + 1;
         }
 
@@ -77,18 +77,19 @@ internal sealed class StructureFinder
         }
 
         return stages;
-
-        (long Positions, long Channels) Exit(Unit unit) => _facts.Extent(_spine[unit.Last].Vertex);
     }
 
-    private static List<List<Unit>> Runs(List<Unit> units, Func<Unit, Unit, bool> same)
+    private (long Positions, long Channels) Exit(Unit unit) => _facts.Extent(_spine[unit.Last].Vertex);
+
+    /// <summary>Neighbours that are the same, together.</summary>
+    internal static List<List<T>> Runs<T>(IEnumerable<T> items, Func<T, T, bool> same)
     {
-        var runs = new List<List<Unit>>();
-        foreach (Unit unit in units)
-            if (runs.Count > 0 && same(runs[^1][^1], unit))
-                runs[^1].Add(unit);
+        var runs = new List<List<T>>();
+        foreach (T item in items)
+            if (runs.Count > 0 && same(runs[^1][^1], item))
+                runs[^1].Add(item);
             else
-                runs.Add([unit]);
+                runs.Add([item]);
         return runs;
     }
 

@@ -85,8 +85,14 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
     // An axis of which each group makes several of one channel.
     private (AxisExpression Groups, SpaceAxis Made, AxisMap Map)? Repeated(AxisExpression to, AxisExpression from) =>
         (to, from) is (ProductAxis { Parts: [AxisExpression groups, SpaceAxis made] }, SpaceAxis) && spaces.Repeats(made.Space) is { } mirrored
-            ? (target.Analysis.Solver.Resolve(groups), made, AxisMap.FromTaps(1, 0, [.. Enumerable.Range(0, made.Space.Size).Select(i => (Tap[])[new Tap(0, mirrored && i % 2 == 1 ? -1 : 1)])]))
-            : null;
+            ? (target.Analysis.Solver.Resolve(groups), made, Repeats(made.Space, mirrored)) : null;
+
+    private static AxisMap Repeats(Space made, bool mirrored) =>
+        AxisMap.FromTaps(1, 0, [.. Enumerable.Range(0, made.Size).Select(i => (Tap[])[new Tap(0, mirrored && i % 2 == 1 ? -1 : 1)])]);
+
+    /// <summary>What a layer reads along an axis that it sums over: which index of the source each index of the target is, or which one's negative.</summary>
+    public AxisMap Read(AxisExpression to, AxisExpression from) => target.Analysis.Solver.Resolve(to) is SpaceAxis { Space: var space } && spaces.Repeats(space) is { } mirrored
+        ? Repeats(space, mirrored) : Primal(AxisSolver.Primal(target.Analysis.Solver.Resolve(to)), source.Analysis.Solver.Resolve(from));
 
     /// <summary>
     /// The map of an axis that a layer sums over, of whose pieces some carry the source's axis and the others are not read.

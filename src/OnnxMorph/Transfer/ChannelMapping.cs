@@ -168,6 +168,7 @@ internal sealed class ChannelMapping : WeightMapping
     private AxisMap? Fitted(UseMatch match, int axis, int spatial, AxisExpression to, AxisExpression from, ulong seed) => match.Fit is not { } fit ? null
         : spatial >= 0 ? Taps((int)from.Size, fit.Taps[spatial])
         : axis == match.OutputAxis && fit.Made is { } made ? _axes.Made(to, from, made)
+        : axis == 1 - match.OutputAxis && fit.Mirror is { } factor ? Undone(_axes.Read(to, from), factor)
         : axis == 1 - match.OutputAxis && fit.Pieces is { } pieces ? _axes.Read(to, from, pieces, seed)
         : null;
 
@@ -193,7 +194,7 @@ internal sealed class ChannelMapping : WeightMapping
         bool all = unit.Count == own.Size;
         AxisMap rows = all ? _axes.Map(axes[output], own, 0) : _axes.Made(axes[output], own, new AxisPiece((int)axes[output].Size, unit.Start, unit.Count));
         pieces ??= all ? null : [new AxisPiece((int)axes[input].Size, unit.Start, unit.Count)];
-        AxisMap columns = unit.Mirror < 0 ? Undone(_axes.Map(AxisSolver.Primal(_target.Analysis.Solver.Resolve(axes[input])), own, 0), unit.Factor)
+        AxisMap columns = unit.Mirror < 0 ? Undone(_axes.Read(axes[input], own), unit.Factor)
             : pieces is null ? _axes.Map(axes[input], own, seed) : _axes.Read(axes[input], own, pieces, seed);
         if (!Covers(rows, unit) || !Covers(columns, unit))
             throw new TransferRefusedException($"which channels of '{unit.Source}' go through '{_target.Graph.Nodes[unit.Layer].Name}' is not known");

@@ -17,9 +17,10 @@ namespace OnnxMorph.Transfer;
 internal sealed record ChannelTargets(double[] Mean, double[] Deviation);
 
 /// <summary>
-/// Sets a network's statistics again after its function changed (METHODS.md §3.5): batch norms get mean and variance of what they see on the
-/// user's samples; layers into which an exporter has folded a norm are scaled and shifted, channel by channel, until their results have the means and
-/// deviations that they had in the source; and where a block stands for several of the source's, its branch is scaled so that their sum is what it was
+/// Sets a network's statistics again after its function changed (METHODS.md §3.5). Results of batch norms get the means and deviations, channel by
+/// channel, that they have in the source on the user's samples, through the norms' statistics: mean and variance of what they see, where the source's own
+/// statistics are those of the samples. Those without a source get mean and variance of what they see. Layers into which an exporter has folded a norm are
+/// scaled and shifted to the same end; and where a block stands for several of the source's, its branch is scaled so that their sum is what it was
 /// behind the last of these. What is set first is what the next sees, in one pass over the network.
 /// </summary>
 internal sealed class Recalibration
@@ -50,7 +51,7 @@ internal sealed class Recalibration
     /// <summary>A node whose result is set.</summary>
     /// <param name="Node">Its number.</param>
     /// <param name="Reads">The values that are measured: what a norm reads, what a layer makes, the two sides of a sum.</param>
-    /// <param name="Targets">What a layer's result or a sum is to be like; null for norms.</param>
+    /// <param name="Targets">What the result is to be like; null for norms of which that is not known.</param>
     private sealed record Point(int Node, string[] Reads, ChannelTargets? Targets);
 
     /// <summary>Sets the statistics of a model, in place.</summary>
@@ -107,9 +108,10 @@ internal sealed class Recalibration
             NodeProto node = _model.Graph.Nodes[n];
             if (node.Output.Count == 0 || _model.Analysis.Shapes.Dims(node.Output[0]) is null)
                 continue;
+            ChannelTargets? targets = results.GetValueOrDefault(node.Output[0]);
             if (IsNorm(n))
-                yield return new Point(n, [node.Input[0]], null);
-            else if (results.TryGetValue(node.Output[0], out ChannelTargets? targets) && (IsAdjustable(n) || Branch(node) is not null))
+                yield return new Point(n, [node.Input[0]], targets);
+            else if (targets is not null && (IsAdjustable(n) || Branch(node) is not null))
                 yield return new Point(n, IsAdjustable(n) ? [node.Output[0]] : [.. node.Input], targets);
         }
     }
@@ -186,24 +188,40 @@ internal sealed class Recalibration
         NodeProto node = _model.Graph.Nodes[point.Node];
         if (values.Length == 2)
             return Sum(node, values, point.Targets!);
-        int axis = point.Targets is null ? 1 : _model.Analysis.Node(point.Node)!.Layer!.OutputAxis;
+        bool norm = IsNorm(point.Node);
+        int axis = norm ? 1 : _model.Analysis.Node(point.Node)!.Layer!.OutputAxis;
         var channels = new List<ChannelMoments>();
         foreach (TensorData data in values[0])
             ChannelMoments.Add(channels, data, axis);
-        (double[] scale, double[] shift) = point.Targets is { } targets ? Layer(channels, targets) : Norm(point.Node, node, channels);
-        if (point.Targets is not null)
+        (double[] scale, double[] shift) = norm ? Norm(point.Node, node, channels, point.Targets) : Layer(channels, point.Targets!);
+        if (!norm)
             _changes[point.Node] = (scale, shift);
         return [.. values[0].Select(data => Affine(data, axis, scale, shift))];
     }
 
-    private (double[] Scale, double[] Shift) Norm(int n, NodeProto node, List<ChannelMoments> channels)
+    private (double[] Scale, double[] Shift) Norm(int n, NodeProto node, List<ChannelMoments> channels, ChannelTargets? targets)
     {
         double epsilon = node.Attribute.FirstOrDefault(a => a.Name == "epsilon")?.F ?? 1e-5f;
-        double[] gamma = Numbers(node.Input[1]), beta = Numbers(node.Input[2]);
-        Replace(n, 3, [.. channels.Select(c => c.Mean)]);
-        Replace(n, 4, [.. channels.Select(c => c.Variance)]);
-        double[] scale = [.. channels.Select((c, i) => gamma[i] / Math.Sqrt(c.Variance + epsilon))];
-        return (scale, [.. channels.Select((c, i) => beta[i] - c.Mean * scale[i])]);
+        double[] gamma = Numbers(node.Input[1]), beta = Numbers(node.Input[2]), carried = Numbers(node.Input[4]), factor = [.. gamma.Select(_ => 1.0)];
+        double[] mean = [.. channels.Select(c => c.Mean)], variance = [.. channels.Select(c => c.Variance)];
+        for (int c = 0; c < channels.Count; c++)
+        {
+            if (targets is null || double.IsNaN(targets.Deviation[c]) || gamma[c] == 0)
+                continue;
+            double own = Math.Sqrt(variance[c]), wanted = targets.Deviation[c];
+            // A channel that hardly varies stays what it is but for its mean; where ε alone divides by too much, γ makes up for it.
+            bool varies = own > LeastDeviation && wanted > LeastDeviation;
+            variance[c] = varies ? Math.Max(Math.Pow(gamma[c] * own / wanted, 2) - epsilon, 0) : carried[c];
+            factor[c] = varies && variance[c] == 0 ? wanted * Math.Sqrt(epsilon) / Math.Abs(gamma[c] * own) : 1;
+            mean[c] -= (targets.Mean[c] - beta[c]) * Math.Sqrt(variance[c] + epsilon) / (gamma[c] * factor[c]);
+        }
+
+        Replace(n, 3, mean);
+        Replace(n, 4, variance);
+        if (factor.Any(f => f != 1))
+            _changes[n] = (factor, [.. beta.Select((b, c) => b * (1 - factor[c]))]);
+        double[] scale = [.. gamma.Select((g, c) => factor[c] * g / Math.Sqrt(variance[c] + epsilon))];
+        return (scale, [.. beta.Select((b, c) => b - mean[c] * scale[c])]);
     }
 
     private static (double[] Scale, double[] Shift) Layer(List<ChannelMoments> channels, ChannelTargets targets)

@@ -11,6 +11,7 @@ namespace OnnxMorph.Transfer;
 /// </summary>
 internal sealed class SpaceMatching
 {
+    private readonly AnalysedModel _source, _target;
     private readonly Dictionary<Space, Space> _spaces = [];
     private readonly Dictionary<Space, (int Start, int Count)> _parts = [];
     private readonly HashSet<Space> _mirrored = [];
@@ -21,6 +22,7 @@ internal sealed class SpaceMatching
     /// <summary>Decides from axes that stand for each other: the space that most of them name.</summary>
     public SpaceMatching(AnalysedModel source, AnalysedModel target, IEnumerable<SpaceVote> votes)
     {
+        (_source, _target) = (source, target);
         (AxisSolver own, AxisSolver other) = (source.Analysis.Solver, target.Analysis.Solver);
         _families = SpaceFamilies.OfEqualSizes(own);
         var named = new Dictionary<Space, Dictionary<(Space Space, int Start, int Count, bool Mirrored), int>>();
@@ -82,15 +84,36 @@ internal sealed class SpaceMatching
     /// <summary>Decides from matched uses of constants.</summary>
     public SpaceMatching(AnalysedModel source, AnalysedModel target, IEnumerable<UseMatch> matches)
     {
+        (_source, _target) = (source, target);
         _families = SpaceFamilies.OfEqualSizes(source.Analysis.Solver);
+        Decide(matches);
+    }
+
+    /// <summary>The same with what matched uses of constants say about spaces that are not decided yet.</summary>
+    public SpaceMatching With(IEnumerable<UseMatch> matches)
+    {
+        var all = new SpaceMatching(this);
+        all.Decide(matches);
+        return all;
+    }
+
+    private SpaceMatching(SpaceMatching other)
+    {
+        (_source, _target, _families) = (other._source, other._target, other._families);
+        (_spaces, _parts, _mirrored, _wholes, _repeats) = (new(other._spaces), new(other._parts), [.. other._mirrored], new(other._wholes), new(other._repeats));
+    }
+
+    private void Decide(IEnumerable<UseMatch> matches)
+    {
         var votes = new Dictionary<Space, Dictionary<Space, (int Made, int Read)>>();
-        Dictionary<Use, AxisExpression[]> own = Axes(source), other = Axes(target);
+        Dictionary<Use, AxisExpression[]> own = Axes(_source), other = Axes(_target);
         foreach (UseMatch match in matches)
             if (own.TryGetValue(match.Source, out AxisExpression[]? from) && other.TryGetValue(match.Target, out AxisExpression[]? to) && from.Length == to.Length)
                 for (int axis = 0; axis < to.Length; axis++)
-                    Vote(target.Analysis.Solver.Resolve(to[axis]), source.Analysis.Solver.Resolve(from[match.Transposed ? ^(axis + 1) : axis]));
+                    Vote(_target.Analysis.Solver.Resolve(to[axis]), _source.Analysis.Solver.Resolve(from[match.Transposed ? ^(axis + 1) : axis]));
         foreach ((Space space, var candidates) in votes)
-            _spaces[space] = candidates.OrderByDescending(c => c.Value.Made).ThenByDescending(c => c.Value.Read).ThenBy(c => c.Key.Id).First().Key;
+            if (!_wholes.ContainsKey(space) && !_repeats.ContainsKey(space))
+                _spaces.TryAdd(space, candidates.OrderByDescending(c => c.Value.Made).ThenByDescending(c => c.Value.Read).ThenBy(c => c.Key.Id).First().Key);
 
         void Vote(AxisExpression to, AxisExpression from)
         {

@@ -38,18 +38,48 @@ public enum TransferMethod
 /// <param name="Target">The target's path.</param>
 /// <param name="Source">The source's; null where there is none.</param>
 /// <param name="Copy">How many parts before it were filled from the same.</param>
-public sealed record PartReport(string Target, string? Source, int Copy);
+public sealed record PartReport(string Target, string? Source, int Copy)
+{
+    /// <summary>What it computes of the source; null where nothing was promised (<see cref="TransferMethod.Preserve"/> alone does).</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public PartState? State { get; init; }
+
+    /// <summary>Why it does not compute what the source computes; null where it does.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Reason { get; init; }
+}
+
+/// <summary>What a part of a target computes of a source that was looked for in it.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<PartState>))]
+public enum PartState
+{
+    /// <summary>What the source computes.</summary>
+    [JsonStringEnumMemberName("exact")]
+    Exact,
+
+    /// <summary>Nothing yet: it gives on what it reads, or what follows takes nothing from it.</summary>
+    [JsonStringEnumMemberName("without-effect")]
+    WithoutEffect,
+
+    /// <summary>Something near to what the source computes: it has the source's weights, but not all that they need.</summary>
+    [JsonStringEnumMemberName("approximate")]
+    Approximate,
+
+    /// <summary>What its own weights make it compute.</summary>
+    [JsonStringEnumMemberName("fresh")]
+    Fresh,
+}
 
 /// <summary>What the activations at the end of a stage are like on the calibration samples.</summary>
-/// <param name="Path">The stage.</param>
-/// <param name="SourceMean">Their mean in the source.</param>
+/// <param name="Path">The target's stage.</param>
+/// <param name="SourceMean">Their mean in the source, behind the block that the stage's last block stands for.</param>
 /// <param name="SourceDeviation">Their standard deviation there.</param>
 /// <param name="TargetMean">Their mean in the result.</param>
 /// <param name="TargetDeviation">Their standard deviation there.</param>
 public sealed record StageStatistics(string Path, double SourceMean, double SourceDeviation, double TargetMean, double TargetDeviation);
 
 /// <summary>What a transfer did: what <c>transfer --json</c> prints.</summary>
-/// <param name="Output">The file that was written.</param>
+/// <param name="Output">The file that was written; null where the result is not what it should be, and nothing was (<see cref="TransferMethod.Preserve"/>).</param>
 /// <param name="Method">The method.</param>
 /// <param name="Parts">The target's parts and where they come from.</param>
 /// <param name="ParametersBefore">Elements of the source's floating-point constants.</param>
@@ -59,7 +89,7 @@ public sealed record StageStatistics(string Path, double SourceMean, double Sour
 /// <param name="Notes">What a user should know.</param>
 /// <param name="Verification">How far the result computes what the source computes; null where that was not asked for, or the two take different inputs.</param>
 public sealed record TransferReport(
-    string Output, TransferMethod Method, IReadOnlyList<PartReport> Parts, long ParametersBefore, long ParametersAfter,
+    string? Output, TransferMethod Method, IReadOnlyList<PartReport> Parts, long ParametersBefore, long ParametersAfter,
     IReadOnlyList<TransferredTensor> Tensors, IReadOnlyList<StageStatistics> Stages, IReadOnlyList<string> Notes, VerificationReport? Verification)
 {
     /// <summary>The file of the trained model.</summary>
@@ -73,6 +103,13 @@ public sealed record TransferReport(
 
     /// <summary>The rules; null where tensors were carried by their shapes alone.</summary>
     public required TransferRules? Rules { get; init; }
+
+    /// <summary>
+    /// The comparison of the last values that are the source's, where it could not be that of the outputs: other classes, or a target that contains a part of
+    /// the source alone. Null elsewhere.
+    /// </summary>
+    [JsonPropertyOrder(1), JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public VerificationReport? Carried { get; init; }
 
     /// <summary>The two networks side by side, with a pair for each part that was filled.</summary>
     [JsonPropertyOrder(1)]
@@ -124,55 +161,110 @@ public sealed class TransferJob
     /// <summary>Told what the job is at.</summary>
     public IProgress<string>? Progress { get; init; }
 
+    // How often values that turn out not to be the source's are left out.
+    private const int MostRounds = 2;
+
     /// <summary>Runs the job.</summary>
     /// <exception cref="OnnxMorphException">A model cannot be read, or the output cannot be written.</exception>
     /// <exception cref="RefusedException">The models are not isomorphic; the message names the first difference.</exception>
+    /// <exception cref="UsageException">Statistics are to be set that <see cref="TransferMethod.Preserve"/> keeps.</exception>
     public TransferReport Run(CancellationToken cancellation = default)
     {
         Rules.Check(Method);
         string output = Path.GetFullPath(Output);
+        if (Method == TransferMethod.Preserve && Calibrate is not null)
+            throw new UsageException("--method preserve keeps what the source computes, and --calibrate changes it; leave out one of them.");
         OnnxWriter.CheckFree(output, Force);
         Begin("reading");
         OnnxModel source = OnnxReader.Read(Source), target = OnnxReader.Read(Target);
         OnnxWriter.CheckSpared(source, output);
         Begin("matching");
         SharedConstants.Part(target);
-        AnalysedModel from = AnalysedModel.Of(source), to = AnalysedModel.Of(target);
-        var notes = new List<string>();
-        (TransferPlan plan, WeightTransfer transfer) = Plan(from, to, notes);
-        // The graph is as it was read: filling it may give uses of a constant forms of their own.
-        var alignment = AlignmentReport.Of(from, to, [.. plan.Parts.Select(p => (p.Target, p.Source))], Runs);
-        IReadOnlyList<TransferredTensor> tensors = transfer.Apply();
-        VerificationReport? verification = null;
-        IReadOnlyList<StageStatistics> stages = [];
         using TemporaryFolder folder = new();
+        AnalysedModel from = AnalysedModel.Of(source), to;
+        VerifyOptions? compare = Verify is null ? null : Verify with { Probe = Verify.Probe ?? new ModelProbe(Evaluator) };
+        VerificationReport? verification = null, carried;
+        HashSet<(string, string)>? refuted = [];
+        int rounds = 0;
+        List<string> notes;
+        TransferPlan plan;
+        WeightTransfer transfer;
+        ContainmentPlan? contained;
+        AlignmentReport alignment;
+        IReadOnlyList<TransferredTensor> tensors;
+        do
+        {
+            (notes, to) = ([], AnalysedModel.Of(target));
+            (plan, transfer, contained) = Plan(from, to, refuted, notes);
+            // The graph is as it was read: filling it may give uses of a constant forms of their own.
+            alignment = AlignmentReport.Of(from, to, [.. plan.Parts.Select(p => (p.Target, p.Source))], Runs);
+            tensors = transfer.Apply();
+            carried = contained is { IsWhole: false } ? Carried(contained, contained.Carried) : null;
+        }
+        while (carried is { Outputs.Count: > 0, Passed: false } && contained!.Approximations.Count == 0 && Refutes(contained));
+
+        IReadOnlyList<StageStatistics> stages = [];
         if (Fresh is { } method)
             (to, tensors) = Filled(to.Model, tensors, method, Path.Combine(folder.Path, "filled.onnx"));
         OnnxModel result = to.Model;
         if (Calibrate is { } samples)
-            (result, stages) = Calibrated(from, to, transfer, plan.Pairs, samples, folder.Path, notes);
+            (result, stages) = Calibrated(from, to, transfer, plan, samples, folder.Path, notes);
         Begin("writing");
-        OnnxWriter.Write(result, output, new EvaluatedWeights(Evaluator), new WriteOptions { Force = Force, Accept = Accept }, null, cancellation);
+        WrittenModel written = OnnxWriter.Write(result, output, new EvaluatedWeights(Evaluator), new WriteOptions { Force = Force, Accept = Accept }, null, cancellation);
         return new TransferReport(
-            output, Method, plan.Parts,
+            written.Accepted ? output : null, Method, plan.Parts,
             ModelInspection.CountParameters(source), ModelInspection.CountParameters(to.Model), tensors, stages, notes, verification)
         {
             Source = Path.GetFullPath(Source),
             Target = Path.GetFullPath(Target),
             Rules = ByShape ? null : Rules,
+            Carried = carried,
             Fresh = Fresh,
             Alignment = alignment,
         };
 
         bool Accept(string written)
         {
-            if (Verify is { } options)
-            {
-                Begin("verifying");
-                verification = Verifier.Compare(Source, written, options with { Probe = options.Probe ?? new ModelProbe(Evaluator) }, cancellation);
-            }
+            if (compare is null)
+                return true;
+            Begin("verifying");
+            verification = Verifier.Compare(Source, written, compare, cancellation);
+            if (contained is null || verification.Passed)
+                return true;
+            // The same under other names.
+            if (contained.IsWhole && verification.Outputs.Count == 0 && Carried(contained, contained.Carried) is { Outputs.Count: > 0 } other)
+                verification = other;
+            VerificationReport? promised = contained.IsWhole ? verification : carried;
+            if (promised is not { Outputs.Count: > 0 })
+                notes.Add($"What is exact was not compared: {promised?.Reason ?? "its channels lie in the target in another way than in the source."}");
+            // What was promised has to hold.
+            return promised is not { Outputs.Count: > 0, Passed: false } || contained.Approximations.Count > 0;
+        }
 
+        VerificationReport? Carried(ContainmentPlan contained, IEnumerable<(string, string)> values)
+        {
+            if (compare is null || CarriedModels.Of(from, to, contained, values) is not var (own, other))
+                return null;
+            Begin("verifying what is exact");
+            return Verifier.Compare(Stored(own, "source"), Stored(other, "target"), compare with { Probe = null }, cancellation);
+        }
+
+        // Which values are not what they were taken for; after some rounds nothing is taken for anything.
+        bool Refutes(ContainmentPlan contained)
+        {
+            int before = refuted!.Count;
+            if (rounds++ < MostRounds && Carried(contained, contained.AllCarried) is { } report)
+                refuted.UnionWith(contained.AllCarried.Where(value => report.Outputs.Any(output => !output.Passed && output.Name == CarriedModels.Name(value))));
+            if (refuted.Count == before)
+                refuted = null;
             return true;
+        }
+
+        string Stored(OnnxModel model, string name)
+        {
+            string path = Path.Combine(folder.Path, $"{name}.onnx");
+            OnnxWriter.Write(model, path, new EvaluatedWeights(Evaluator), new WriteOptions { Force = true }, null, cancellation);
+            return path;
         }
 
         // What was carried may be forms of constants of their own by now, so the graph is looked at again.
@@ -193,14 +285,14 @@ public sealed class TransferJob
         }
 
         (OnnxModel, IReadOnlyList<StageStatistics>) Calibrated(
-            AnalysedModel from, AnalysedModel to, WeightTransfer transfer, IReadOnlyList<SectionPair> pairs, string samples, string folder, List<string> notes)
+            AnalysedModel from, AnalysedModel to, WeightTransfer transfer, TransferPlan plan, string samples, string folder, List<string> notes)
         {
             Begin("measuring the source");
-            var results = transfer.Results().Concat(transfer.Sums(pairs)).ToList();
-            Dictionary<string, int> own = Ends(from), other = Ends(to);
+            var results = transfer.Results().Concat(transfer.Sums(plan.Pairs)).ToList();
+            List<(string Path, string Source, string Target)> ends = [.. Ends(from, to, plan)];
             var values = results.Select(r => (r.Source, r.SourceAxis)).Distinct().ToDictionary(v => v.Source, v => v.SourceAxis);
-            foreach ((string value, int axis) in own)
-                values.TryAdd(value, axis);
+            foreach ((_, string value, _) in ends)
+                values.TryAdd(value, ChannelAxis(from, value));
             var measured = ActivationStatistics.Measure(from.Model, values, samples, notes);
             Begin("calibrating");
             string carried = Path.Combine(folder, "carried.onnx"), calibrated = Path.Combine(folder, "calibrated.onnx");
@@ -210,9 +302,8 @@ public sealed class TransferJob
             notes.Add($"Statistics of {set} norms, layers and sums were set on the samples.");
             OnnxWriter.Write(model.Model, calibrated, new EvaluatedWeights(Evaluator), null, null, cancellation);
             OnnxModel result = OnnxReader.Read(calibrated);
-            var after = ActivationStatistics.Measure(result, other, samples, notes);
-            return (result, [.. from.Structure.Stages.Zip(own.Keys, other.Keys).Select(stage =>
-                Statistics(stage.First.Path, measured[stage.Second], after[stage.Third]))]);
+            var after = ActivationStatistics.Measure(result, ends.ToDictionary(end => end.Target, end => ChannelAxis(to, end.Target)), samples, notes);
+            return (result, [.. ends.Select(end => Statistics(end.Path, measured[end.Source], after[end.Target]))]);
         }
 
         void Begin(string stage)
@@ -222,10 +313,16 @@ public sealed class TransferJob
         }
     }
 
-    private (TransferPlan, WeightTransfer) Plan(AnalysedModel from, AnalysedModel to, List<string> notes)
+    private (TransferPlan, WeightTransfer, ContainmentPlan?) Plan(AnalysedModel from, AnalysedModel to, HashSet<(string, string)>? refuted, List<string> notes)
     {
-        if (Method == TransferMethod.Preserve && Contained(from, to, notes) is { } contained)
-            return contained;
+        if (Method == TransferMethod.Preserve)
+        {
+            string why = "what it seemed to hold of it computes something else when it is run";
+            if (refuted is not null && ContainmentPlan.Find(from, to, Rules.Width, Seed, out why, refuted) is { } contained)
+                return Preserved(from, to, contained, notes);
+            notes.Add($"The target contains nothing of the source: {why}.");
+        }
+
         TransferPlan plan = Method switch
         {
             TransferMethod.Dp => TransferPlan.Aligned(from, to, Runs, notes),
@@ -233,31 +330,46 @@ public sealed class TransferJob
             _ => TransferPlan.Best(from, to, Runs, notes),
         };
         if (ByShape)
-            return (plan, new WeightTransfer(from, to, plan.Matches, new ShapeMapping(from, to, plan.Matches, Operator, Evaluator, Seed), new Dictionary<Use, WeightExpression>()));
+            return (plan, new WeightTransfer(from, to, plan.Matches, new ShapeMapping(from, to, plan.Matches, Operator, Evaluator, Seed), new Dictionary<Use, WeightExpression>()), null);
         var blocks = BlockStarts.Of(to, plan, Rules.Inserted);
         var mapping = new ChannelMapping(
             from, to, blocks.Matches, Rules, Seed, Rules.Added == AddedChannels.Next ? TransferPlan.Next(from, to, plan.Pairs) : null, Evaluator);
-        return (plan, new WeightTransfer(from, to, blocks.Matches, mapping, blocks.Starts));
+        return (plan, new WeightTransfer(from, to, blocks.Matches, mapping, blocks.Starts), null);
     }
 
     private bool ByShape => Method == TransferMethod.Dp && Operator != TransferOperator.Maps;
 
-    private (TransferPlan, WeightTransfer)? Contained(AnalysedModel from, AnalysedModel to, List<string> notes)
+    // What is not exact is filled as the other methods would.
+    private (TransferPlan, WeightTransfer, ContainmentPlan?) Preserved(AnalysedModel from, AnalysedModel to, ContainmentPlan contained, List<string> notes)
     {
-        if (ContainmentPlan.Find(from, to, Rules.Width, Seed, notes, out string why) is not { } plan)
+        if (contained.Obstacle is { } obstacle)
         {
-            notes.Add($"The target does not contain the source: {why}.");
-            return null;
+            notes.Add($"The target does not contain all of the source: {obstacle}.");
+            foreach ((string target, string source) in contained.Carried)
+                notes.Add($"Exact up to '{target}', which is '{source}' of the source.");
         }
 
-        foreach (string head in plan.Heads)
+        foreach (string head in contained.Heads)
             notes.Add($"The last layer in front of '{head}' has another size than the source's and keeps its own numbers.");
-        return (new TransferPlan(plan.Matches, [], TransferPlan.Contained(from, to, plan.Matches)), new WeightTransfer(from, to, plan.Matches, plan.Mapping, plan.Starts));
+        notes.AddRange(contained.Approximations);
+        TransferPlan rest = contained.Obstacle is null ? new([], [], []) : TransferPlan.Best(from, to, Runs, notes);
+        IReadOnlyList<UseMatch> matches = [.. contained.Matches, .. rest.Matches.Where(match => !contained.Fills(match.Target))];
+        return (new TransferPlan(matches, [], contained.States(TransferPlan.Contained(from, to, matches), rest.Matches)), contained.With(rest), contained);
     }
 
-    // The results of the stages' last blocks, each with its axis of channels.
-    private static Dictionary<string, int> Ends(AnalysedModel model) => model.Structure.Stages.Select(stage => stage.Blocks[^1].Exit)
-        .ToDictionary(value => value, value => Math.Min(1, model.Analysis.Shapes.Dims(value)!.Length - 1));
+    // The results of the target's stages, and the results in the source that they stand for.
+    private static IEnumerable<(string Path, string Source, string Target)> Ends(AnalysedModel source, AnalysedModel target, TransferPlan plan)
+    {
+        foreach (Stage stage in target.Structure.Stages)
+        {
+            Block last = stage.Blocks[^1];
+            string? path = plan.Pairs.FirstOrDefault(pair => pair.Target == last)?.StandsFor?.Path ?? plan.Parts.FirstOrDefault(part => part.Target == last.Path)?.Source;
+            if (source.Structure.Blocks.FirstOrDefault(block => block.Path == path) is { } from)
+                yield return (stage.Path, from.Exit, last.Exit);
+        }
+    }
+
+    private static int ChannelAxis(AnalysedModel model, string value) => Math.Min(1, model.Analysis.Shapes.Dims(value)!.Length - 1);
 
     internal static ChannelTargets Targets(AxisMap channels, List<ChannelMoments> source)
     {

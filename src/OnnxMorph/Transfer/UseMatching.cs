@@ -21,8 +21,9 @@ internal sealed record UseMatch(Use Target, Use Source, SectionPair Pair, (int T
 /// <param name="Taps">For each spatial axis, which tap of the source each tap of the target is; −1 for none.</param>
 /// <param name="Pieces">Which of the channels that are read carry the source's; null where all do.</param>
 /// <param name="Made">Which of the source's channels are made, where not all are.</param>
+/// <param name="Mirror">κ where what is read goes through an activation φ beside its negative, φ(x) − φ(−x) = κ·x; null where it does not.</param>
 /// <param name="Layout">For each axis of the stored constant, which axes of the layer's weight it becomes, outermost first; null where they are the same.</param>
-internal sealed record WeightFit(IReadOnlyList<int[]> Taps, IReadOnlyList<AxisPiece>? Pieces, AxisPiece? Made = null, IReadOnlyList<int[]>? Layout = null);
+internal sealed record WeightFit(IReadOnlyList<int[]> Taps, IReadOnlyList<AxisPiece>? Pieces, AxisPiece? Made = null, double? Mirror = null, IReadOnlyList<int[]>? Layout = null);
 
 /// <summary>
 /// Finds for the constants of one part of a target those of a part of a source: layers by their role, other nodes with weights

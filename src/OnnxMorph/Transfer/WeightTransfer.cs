@@ -1,6 +1,7 @@
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
 using OnnxMorph.Morphs;
+using OnnxMorph.Operators;
 using OnnxMorph.Structure;
 using OnnxMorph.Weights;
 
@@ -37,19 +38,22 @@ internal sealed class WeightTransfer
     }
 
     /// <summary>
-    /// For each layer of the target whose bias comes from the source its result, and where in the source that result comes from. Layers that start
-    /// as identities are left out.
+    /// For each layer and batch norm of the target whose bias comes from the source its result, and where in the source that result comes from. What
+    /// starts as an identity is left out.
     /// </summary>
     public IEnumerable<(string Target, string Source, int SourceAxis, AxisMap Channels)> Results()
     {
         foreach (UseMatch match in _matches.Values)
         {
-            if (_target.Analysis.Node(match.Target.Node) is not { Layer: { } layer } || _source.Analysis.Node(match.Source.Node) is not { Layer: { } ownLayer }
-                || match.Target.Input != layer.BiasInput || _starts.Keys.Any(start => start.Node == match.Target.Node)
+            if (Bias(_target, match.Target) is null || Bias(_source, match.Source) is not { } axis || _starts.Keys.Any(start => start.Node == match.Target.Node)
                 || _mapping.Channels(match) is not { } channels)
                 continue;
-            yield return (_target.Graph.Nodes[match.Target.Node].Output[0], _source.Graph.Nodes[match.Source.Node].Output[0], ownLayer.OutputAxis, channels.Times(match.Factor));
+            yield return (_target.Graph.Nodes[match.Target.Node].Output[0], _source.Graph.Nodes[match.Source.Node].Output[0], axis, channels.Times(match.Factor));
         }
+
+        // The axis of channels of the result that a use is the bias of; null where it is none.
+        static int? Bias(AnalysedModel model, Use use) => model.Analysis.Node(use.Node)?.Layer is { } layer ? layer.BiasInput == use.Input ? layer.OutputAxis : null
+            : OperatorRules.For(model.Graph.Nodes[use.Node]) is BatchNormalizationRule && use.Input == 2 ? 1 : null;
     }
 
     /// <summary>

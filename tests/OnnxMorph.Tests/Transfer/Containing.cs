@@ -1,3 +1,4 @@
+using OnnxMorph.Alignment;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Structure;
@@ -12,16 +13,25 @@ namespace OnnxMorph.Tests.Transfer;
 /// <summary>Sources looked for inside targets.</summary>
 internal static class Containing
 {
-    /// <summary>The target with weights that make it compute what the source does; null where the source is not found in it.</summary>
-    public static ModelProto? Fill(OnnxModel source, OnnxModel target, out string why, ICollection<string>? notes = null)
+    /// <summary>The target with weights that make it compute what the source does; null where it does not contain it.</summary>
+    public static ModelProto? Fill(OnnxModel source, OnnxModel target, out string why) =>
+        Find(source, target, out why) is { Obstacle: null } found ? found.Filled : null;
+
+    /// <summary>As much of the source as is in the target: the plan, and the target with that in it; null where nothing is.</summary>
+    public static Found? Find(OnnxModel source, OnnxModel target, out string why)
     {
         SharedConstants.Part(target);
         AnalysedModel from = AnalysedModel.Of(source), to = AnalysedModel.Of(target);
-        if (ContainmentPlan.Find(from, to, WidthRule.Importance, 1, notes ?? [], out why) is not { } plan)
+        if (ContainmentPlan.Find(from, to, WidthRule.Importance, 1, out why) is not { } plan)
             return null;
-        new WeightTransfer(from, to, plan.Matches, plan.Mapping, plan.Starts).Apply();
-        return Check.Written(to.Model);
+        TransferPlan rest = plan.Obstacle is null ? new([], [], []) : TransferPlan.Best(from, to, RunRule.Blocks, []);
+        IReadOnlyList<PartReport> parts = plan.States(TransferPlan.Contained(from, to, [.. plan.Matches, .. rest.Matches]), rest.Matches);
+        plan.With(rest).Apply();
+        return new Found(plan, plan.Obstacle, parts, Check.Written(to.Model));
     }
+
+    /// <summary>What was found of a source.</summary>
+    internal sealed record Found(ContainmentPlan Plan, string? Obstacle, IReadOnlyList<PartReport> Parts, ModelProto Filled);
 
     /// <summary>The same architecture with other numbers in the place of everything that is trained.</summary>
     public static OnnxModel Redrawn(ModelProto model, int seed)

@@ -13,6 +13,9 @@ namespace OnnxMorph.Tests.Transfer;
 /// <summary>Networks to carry weights between, and what is compared of the results.</summary>
 internal static class TransferNets
 {
+    /// <summary>Samples of images that <see cref="Calibrated"/> takes.</summary>
+    public const int Samples = 16;
+
     private static readonly double s_tolerance = 1e-4;
 
     /// <summary>Stages of blocks: the widths and depths of a network, and what its blocks are.</summary>
@@ -73,5 +76,39 @@ internal static class TransferNets
     {
         TensorProto tensor = model.Graph.Initializer.Single(t => t.Name == name);
         return Testing.Numbers.Decode((ElementType)tensor.DataType, tensor.RawData.ToByteArray());
+    }
+
+    /// <summary>A transfer between files whose statistics are set on samples, and the samples.</summary>
+    public static (TransferReport Report, ModelProto Result, double[] Pixels) Calibrated(Net source, Net target)
+    {
+        using var folder = new TemporaryFolder();
+        string In(string name) => Path.Combine(folder.Path, name);
+        File.WriteAllBytes(In("source.onnx"), Google.Protobuf.MessageExtensions.ToByteArray(source.Proto));
+        File.WriteAllBytes(In("target.onnx"), Google.Protobuf.MessageExtensions.ToByteArray(target.Proto));
+        var random = new Random(7);
+        double[] pixels = [.. Enumerable.Range(0, Samples * 3 * 16 * 16).Select(_ => (double)(float)(2 * random.NextDouble() - 1))];
+        Npy(In("image.npy"), pixels, Samples, 3, 16, 16);
+        TransferReport report = new TransferJob
+        {
+            Source = In("source.onnx"),
+            Target = In("target.onnx"),
+            Output = In("result.onnx"),
+            Calibrate = In("image.npy"),
+            Verify = null,
+        }.Run(TestContext.Current.CancellationToken);
+        return (report, ModelProto.Parser.ParseFrom(File.ReadAllBytes(In("result.onnx"))), pixels);
+    }
+
+    /// <summary>Writes samples as float32.</summary>
+    public static void Npy(string path, double[] values, params int[] shape)
+    {
+        string header = $"{{'descr': '<f4', 'fortran_order': False, 'shape': ({string.Join(", ", shape)}), }}";
+        header = header.PadRight(128 - 10 - 1) + "\n";
+        using var file = new BinaryWriter(File.Create(path));
+        file.Write([0x93, (byte)'N', (byte)'U', (byte)'M', (byte)'P', (byte)'Y', 1, 0]);
+        file.Write((ushort)header.Length);
+        file.Write(System.Text.Encoding.ASCII.GetBytes(header));
+        foreach (double value in values)
+            file.Write((float)value);
     }
 }

@@ -52,6 +52,8 @@ internal sealed class ContainedChannels
                     _fillings[space] = filling;
             if (family.All(_fillings.ContainsKey))
                 Decide([.. family], whole, epsilons, notes);
+            else if (family.FirstOrDefault(space => space.Size % whole[space] != 0) is { } uneven && epsilons.Any(epsilon => Reaches(epsilon.Node, [.. family])))
+                throw new TransferRefusedException($"a norm over {uneven.Size} channels stands for one over {whole[uneven]}, and neither means nor zeros go through all nodes on the way");
         }
 
         var growing = _maps.Where(m => m.Value.Size != m.Value.SourceSize).ToDictionary();

@@ -61,6 +61,9 @@ internal partial class ContainmentSearch
 
                     if (possible)
                         yield return new Derivation([.. needs]) { Starts = starts, TakesOthers = true, Like = node.Input[i] };
+                    // A gate that never quite opens (a sigmoid) stands halfway, before twice the value.
+                    if (_extended && Name(node) == "Mul" && node.Input.Count == 2 && IsActivation(node.Input[1 - i]))
+                        yield return new Derivation((node.Input[i], role with { Factor = 2 * role.Factor }), (node.Input[1 - i], new Holds(0.5))) { TakesOthers = true, Like = node.Input[i] };
                 }
 
                 break;
@@ -196,8 +199,9 @@ internal partial class ContainmentSearch
         var plain = new Carries(role.Source, Bare: role.Bare, Offset: role.Offset, Padded: role.Padded);
         if (LayerView.Of(_target, value) is { } layer)
         {
-            if (LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, plain, mirrored: true) is { } same)
-                yield return same;
+            if (LayerView.Of(_source, role.Source) is { } own)
+                foreach (Derivation way in SameLayers(layer, own, plain, mirrored: true))
+                    yield return way;
             if (ZeroBias(layer) is { } zero)
             {
                 foreach ((Offsets offset, (Use, WeightStart) weight) in UnitWeights(layer, plain, 1, 1))

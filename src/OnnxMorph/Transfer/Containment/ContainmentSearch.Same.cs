@@ -38,8 +38,9 @@ internal partial class ContainmentSearch
     private IEnumerable<Derivation> Same(int n, string value, Carries role)
     {
         NodeProto node = _target.Graph.Nodes[n];
-        if (LayerView.Of(_target, value) is { } layer && LayerView.Of(_source, role.Source) is { } own && SameLayer(layer, own, role, mirrored: false) is { } same)
-            yield return same;
+        if (LayerView.Of(_target, value) is { } layer && LayerView.Of(_source, role.Source) is { } own)
+            foreach (Derivation way in SameLayers(layer, own, role, mirrored: false))
+                yield return way;
         if (role.Bare || _source.Graph.Producer(role.Source) is not { } m || (role.Offset != default && !s_pointwise.Contains(Name(node))) || (role.Padded && !s_zeroKeeping.Contains(Name(node))))
             yield break;
         if (Slope(n, _source.Graph.Nodes[m]) is { } slope)
@@ -264,6 +265,31 @@ internal partial class ContainmentSearch
     }
 
     private static readonly HashSet<string> s_shaping = ["alpha", "auto_pad", "beta", "dilations", "group", "kernel_shape", "pads", "strides", "transA", "transB"];
+
+    // What it reads may have gone through an activation, with its negative, that the layer undoes.
+    private IEnumerable<Derivation> SameLayers(LayerView layer, LayerView own, Carries role, bool mirrored)
+    {
+        if (SameLayer(layer, own, role, mirrored) is not { } same)
+            yield break;
+        yield return same;
+        if (!_extended)
+            yield break;
+        if (same.Needs[0].Role is Carries { IsWhole: true } read && MirroredActivation(layer.Input) is { } mirror
+            && (layer.Layer.Groups == 1 || (own.IsDepthwise && layer.Axes.In(layer.Layer.WeightInput)[1].Size % 2 == 0)))
+            yield return same with
+            {
+                Needs = [(mirror.Input, new Mirrors(read.Source, Offset: read.Offset, Padded: read.Padded))],
+                Filled = [same.Filled[0] with { Mirror = mirror.Factor }, .. same.Filled.Skip(1)],
+                TakesOthers = false,
+            };
+        // Behind a gate that stands halfway.
+        if (same.Needs[0].Role is Carries { Factor: 1 } whole && !mirrored)
+            yield return same with
+            {
+                Needs = [(layer.Input, whole with { Factor = 0.5 })],
+                Filled = [same.Filled[0] with { Factor = 2 * same.Filled[0].Factor }, .. same.Filled.Skip(1)],
+            };
+    }
 
     private Derivation? SameLayer(LayerView layer, LayerView own, Carries role, bool mirrored)
     {

@@ -22,6 +22,9 @@ internal sealed partial class ContainmentSearch
     private readonly Dictionary<(string, ValueRole), Derivation?> _known = [];
     private readonly HashSet<(string, ValueRole)> _forbidden = [];
 
+    // The demands that led to the one that is looked at.
+    private readonly Stack<(string Value, ValueRole Role)> _path = [];
+
     // Where other channels lay between those asked for and were in somebody's way, and where they may lie no more.
     private readonly HashSet<(string, ValueRole)> _mixed = [], _unmixed = [];
 
@@ -35,8 +38,8 @@ internal sealed partial class ContainmentSearch
             _inputs[to] = from;
     }
 
-    /// <summary>The demand that reached farthest and could not be met.</summary>
-    public (string Value, ValueRole Role)? Obstacle { get; private set; }
+    /// <summary>The demand that reached farthest and could not be met, and before it those that led to it, from the target's output on; empty while none failed.</summary>
+    public IReadOnlyList<(string Value, ValueRole Role)> Obstacle { get; private set; } = [];
 
     // How often two demands on one value may be parted by forbidding one of them.
     private const int MostConflicts = 256;
@@ -47,11 +50,16 @@ internal sealed partial class ContainmentSearch
     /// The roles of all values that something is asked of, with their derivations, in no order; null where the demands cannot be met.
     /// </summary>
     /// <param name="demands">What the target's values have to be in the end.</param>
-    public Dictionary<string, (ValueRole Role, Derivation How)>? Solve(IReadOnlyList<(string Value, ValueRole Role)> demands)
+    public Dictionary<string, (ValueRole Role, Derivation How)>? Solve(IReadOnlyList<(string Value, ValueRole Role)> demands) => Deeply(() =>
     {
-        Dictionary<string, (ValueRole, Derivation)>? found = null;
+        _conflicts = 0;
+        return SolveHere(demands);
+    });
 
-        // As deep as the network is long.
+    // Recursion goes as deep as the network is long.
+    private static T Deeply<T>(Func<T> search)
+    {
+        T found = default!;
         ExceptionDispatchInfo? failure = null;
         var thread = new Thread(Run, 1 << 29);
         thread.Start();
@@ -63,7 +71,7 @@ internal sealed partial class ContainmentSearch
         {
             try
             {
-                found = SolveHere(demands);
+                found = search();
             }
             catch (Exception exception)
             {
@@ -72,11 +80,21 @@ internal sealed partial class ContainmentSearch
         }
     }
 
+    // Whether layers may undo activations in front of them, and gates stand halfway: ways that many nodes have and few need.
+    private bool _extended;
+
+    /// <summary>Tries ways from now on that are rarely needed.</summary>
+    /// <returns>False where it did already.</returns>
+    public bool Extend() => !_extended && (_extended = true);
+
     /// <summary>A value shall not have a role.</summary>
     public void Forbid(string value, ValueRole role) => _forbidden.Add((value, role));
 
     /// <summary>The outputs of the target with the source's, by name or else by position.</summary>
     public IEnumerable<(string Target, string Source)> Outputs => Paired(_target.Graph.Proto.Output, _source.Graph.Proto.Output);
+
+    /// <summary>The inputs of the target with the source's, by name or else by position.</summary>
+    public IReadOnlyDictionary<string, string> Inputs => _inputs;
 
     /// <summary>A value of the source, past nodes that give on what they read.</summary>
     public string Canonical(string value)
@@ -153,22 +171,18 @@ internal sealed partial class ContainmentSearch
         if (_known.TryGetValue((value, role), out Derivation? known))
             return known;
         _known[(value, role)] = null;
-        if (_forbidden.Contains((value, role)) || !Fits(value, role))
-            return null;
-        foreach (Derivation way in Ways(value, role))
-        {
-            if (_unmixed.Contains((value, role)) && way.Pieces is { } pieces && pieces.Any(piece => piece.Count == 0))
-                continue;
-            if (!way.Needs.All(need => Derive(need.Value, need.Role) is not null) || (!way.TakesOthers && way.Needs.Any(need => HasOthers(need.Value, need.Role))))
-                continue;
-            return _known[(value, role)] = way;
-        }
-
+        _path.Push((value, role));
+        Derivation? way = _forbidden.Contains((value, role)) || !Fits(value, role) ? null : Ways(value, role).FirstOrDefault(way => IsPossible(value, role, way));
         // What is nearest to the source's inputs was reached through everything behind it; of the target's values that could not be it, the last.
-        if (role is Carries && (Obstacle is not { } farthest || Depth(value, role).CompareTo(Depth(farthest.Value, farthest.Role)) < 0))
-            Obstacle = (value, role);
-        return null;
+        if (way is null && role is Carries && (Obstacle is not [.., var farthest] || Depth(value, role).CompareTo(Depth(farthest.Value, farthest.Role)) < 0))
+            Obstacle = [.. _path.Reverse()];
+        _path.Pop();
+        return _known[(value, role)] = way;
     }
+
+    private bool IsPossible(string value, ValueRole role, Derivation way) =>
+        !(_unmixed.Contains((value, role)) && way.Pieces is { } pieces && pieces.Any(piece => piece.Count == 0))
+        && way.Needs.All(need => Derive(need.Value, need.Role) is not null) && (way.TakesOthers || !way.Needs.Any(need => HasOthers(need.Value, need.Role)));
 
     private (int, int) Depth(string value, ValueRole role) => (_source.Graph.Producer(((Carries)role).Source) ?? -1, -(_target.Graph.Producer(value) ?? -1));
 

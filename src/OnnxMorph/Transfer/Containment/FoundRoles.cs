@@ -26,13 +26,24 @@ internal sealed class FoundRoles
     /// <summary>Which spaces stand for which.</summary>
     public SpaceMatching Spaces { get; }
 
+    /// <summary>The role of a value of the target; null where nothing is asked of it.</summary>
+    public ValueRole? Role(string value) => _roles.TryGetValue(value, out var known) ? known.Role : null;
+
+    /// <summary>Every value of the target that carries all of a value of the source, with that.</summary>
+    public IEnumerable<(string Target, string Source)> Carried =>
+        _roles.Where(r => r.Value.Role is Carries carries && carries == new Carries(carries.Source)).Select(r => (r.Key, ((Carries)r.Value.Role).Source));
+
+    /// <summary>The value that a constant is filled for, with its role; null where it is for none.</summary>
+    public (string Value, ValueRole Role)? Owner(UseMatch match) => _roles.Where(r => r.Value.How.Filled.Any(filled => filled.Target.Node == match.Nodes.Target))
+        .Select(r => ((string, ValueRole)?)(r.Key, r.Value.Role)).FirstOrDefault();
+
     private IReadOnlyList<UseMatch> FindMatches()
     {
         var whole = new SectionPair(ContainmentSearch.Whole(_target), ContainmentSearch.Whole(_source), 0);
         var matching = new UseMatching(_source, _target);
         foreach ((_, (_, Derivation how)) in _roles)
             foreach (Filled filled in how.Filled)
-                matching.Add(filled, whole, filled.Taps is null && filled.Made is null ? null : new WeightFit(filled.Taps ?? [], filled.Input is { } input ? Pieces(input) : null, filled.Made));
+                matching.Add(filled, whole, filled.Taps is null && filled.Made is null ? null : new WeightFit(filled.Taps ?? [], filled.Input is { } input ? Pieces(input) : null, filled.Made, filled.Mirror));
         return matching.Matches;
     }
 

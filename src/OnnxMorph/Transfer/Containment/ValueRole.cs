@@ -74,8 +74,9 @@ internal sealed record UnitStart(string Source, int Axis, int Start, int Count, 
 /// <param name="Input">The value of the target that a layer with this weight reads; null for other constants.</param>
 /// <param name="Factor">What it is multiplied by.</param>
 /// <param name="Made">Which of the source's channels it makes, where not all; null elsewhere.</param>
+/// <param name="Mirror">κ where a layer reads φ(x) and φ(−x), which it takes together as x; null where it reads x.</param>
 internal sealed record Filled(
-    Use Target, Use Source, (int Target, int Source)? Layers, IReadOnlyList<int[]>? Taps, string? Input, double Factor = 1, AxisPiece? Made = null);
+    Use Target, Use Source, (int Target, int Source)? Layers, IReadOnlyList<int[]>? Taps, string? Input, double Factor = 1, AxisPiece? Made = null, double? Mirror = null);
 
 /// <summary>A piece of an axis of a target's value.</summary>
 /// <param name="Size">Its size.</param>

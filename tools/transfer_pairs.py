@@ -3,14 +3,14 @@
 
     tools/export_models.py zoo --groups classification,families
     dotnet build -c Release src/OnnxMorph.Cli && dotnet build -c Release tools/run_model
-    tools/transfer_pairs.py zoo/classification zoo/families --rows zoo/transfer.jsonl --output docs/transfer_pairs.md
+    tools/transfer_pairs.py zoo/classification zoo/families --rows docs/transfer_pairs.jsonl --output docs/transfer_pairs.md
 
 Each pair is transferred with `--method isomorphic --calibrate` on noise images. It holds where the command says that the two are
 isomorphic, no tensor of the target keeps its own numbers, ONNX Runtime runs the result, and at the end of every stage the
 activations' standard deviation is within a factor of 3 of the source's, and their mean within a factor of 3 or nearer to it than a
 third of the deviation. Pairs under CONTRASTS must be refused with the first difference. Two pairs of each family come first, up and down,
 then the others, small networks before large ones. Rows that are there are not made again, but for those of failures with --retry; the table
-names the pairs that have no row yet.
+names the pairs that have no row yet. The rows in docs/ are those of its table, so that a sweep goes on from there.
 
 Needs numpy, and the .NET runtime.
 """

@@ -3,14 +3,14 @@
 
     tools/export_models.py zoo --groups classification,families
     dotnet build -c Release src/OnnxMorph.Cli && dotnet build -c Release tools/run_model
-    tools/transfer_pairs.py zoo/classification zoo/families --rows zoo/transfer.jsonl --output docs/transfer_pairs.md
+    tools/transfer_pairs.py zoo/classification zoo/families --rows docs/transfer_pairs.jsonl --output docs/transfer_pairs.md
 
 Each pair is transferred with `--method isomorphic --calibrate` on noise images. It holds where the command says that the two are
 isomorphic, no tensor of the target keeps its own numbers, ONNX Runtime runs the result, and at the end of every stage the
 activations' standard deviation is within a factor of 3 of the source's, and their mean within a factor of 3 or nearer to it than a
 third of the deviation. Pairs under CONTRASTS must be refused with the first difference. Two pairs of each family come first, up and down,
 then the others, small networks before large ones. Rows that are there are not made again, but for those of failures with --retry; the table
-names the pairs that have no row yet.
+names the pairs that have no row yet. The rows in docs/ are those of its table, so that a sweep goes on from there.
 
 Needs numpy, and the .NET runtime.
 """
@@ -55,8 +55,7 @@ def main():
                 out.write(json.dumps(row) + "\n")
                 out.flush()
                 print(f"{row['source']} -> {row['target']}: {row['verdict']}", flush=True)
-    text, failures = table([rows[pair] for pair in every if pair in rows], [pair for pair in every if pair not in rows],
-                           [name for name in asked_names(options) if name not in files], options)
+    text, failures = table([rows[pair] for pair in every if pair in rows], files, options)
     if options.output:
         options.output.write_text(text, encoding="utf-8")
     sys.exit(1 if failures else 0)
@@ -81,11 +80,6 @@ def parse_arguments():
 def asked(family, options):
     """Whether a family is to be looked at."""
     return any(fnmatch.fnmatchcase(family, glob) for glob in options.families.split(","))
-
-
-def asked_names(options):
-    """All members of these families, in both forms."""
-    return [name + form for family, members in FAMILIES.items() if asked(family, options) for name in members for form in ("", ".unfolded")]
 
 
 def pairs(files, options):
@@ -171,13 +165,19 @@ def is_contrast(source, target):
     return (source.removesuffix(".unfolded"), target.removesuffix(".unfolded")) in CONTRASTS
 
 
-def left(missing, absent):
-    """Says which pairs were not run, and which networks were not there to make pairs of."""
-    return ((f" Not run yet: {', '.join(f'{source} to {target}' for source, target in missing)}." if missing else "")
-            + (f" Without a file, and so without pairs: {', '.join(absent)}." if absent else ""))
+def families(rows, files, options):
+    """A line for each family: pairs of its members in both forms, how many hold, failed or were not run, and which members had no file."""
+    lines = ["| family | pairs | hold | failed | not run | members without a file |", "|---|---:|---:|---:|---:|---|"]
+    for family, members in FAMILIES.items():
+        if asked(family, options):
+            of = [row for row in rows if row["source"].removesuffix(".unfolded") in members and not is_contrast(*pair_of(row))]
+            every, failed = 2 * len(members) * (len(members) - 1), sum(map(is_failure, of))
+            absent = [name + form for name in members for form in ("", ".unfolded") if name + form not in files]
+            lines.append(f"| {family} | {every} | {len(of) - failed} | {failed} | {every - len(of)} | {', '.join(absent)} |")
+    return lines
 
 
-def table(rows, missing, absent, options):
+def table(rows, files, options):
     """The document, and how many pairs failed."""
     failures = sum(map(is_failure, rows))
     lines = ["# Transfer between networks of one family", "",
@@ -187,7 +187,8 @@ def table(rows, missing, absent, options):
              "deviation; all measured on the noise images that the statistics are set on. The last columns are the smallest and largest ratio of "
              "deviations and the largest distance of means in units of it. `.unfolded` models keep their batch norms.", "",
              f"{sum(row['verdict'] == 'holds' for row in rows)} pairs hold, {failures} failed, "
-             f"{sum(row['verdict'].startswith('refused') for row in rows)} refused as they must be.{left(missing, absent)}", "",
+             f"{sum(row['verdict'].startswith('refused') for row in rows)} refused as they must be. Models above "
+             f"{options.largest:g} MB (all VGG) are left out.", "", *families(rows, files, options), "",
              "| source | target | result | exact | mapped | fresh | deviations | means |", "|---|---|---|---:|---:|---:|---|---:|"]
     for row in sorted(rows, key=lambda row: (".unfolded" in row["source"], row["source"], row["target"])):
         origins = row.get("origins", {})

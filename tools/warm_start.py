@@ -120,7 +120,7 @@ def spread(shares):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="how many (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=6, help="how many (%(default)s)")
     parser.add_argument("--output", type=pathlib.Path, metavar="FILE", help="where to write the table, not to standard output")
     parser.add_argument("--no-build", action="store_true", help="run what was built before")
     arguments = parser.parse_args()

@@ -217,8 +217,8 @@ public sealed class TransferJob
         {
             Source = Path.GetFullPath(Source),
             Target = Path.GetFullPath(Target),
-            Carried = carried,
             Rules = ByShape ? null : Rules,
+            Carried = carried,
             Fresh = Fresh,
             Alignment = alignment,
         };

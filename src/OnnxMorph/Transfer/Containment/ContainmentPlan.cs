@@ -190,9 +190,10 @@ internal sealed class ContainmentPlan
         HashSet<int> nodes = [.. _filled.Select(use => use.Node)];
         var mapping = new PartMapping(_source, _filled, Mapping, new ChannelMapping(_source, _target, _found.Spaces.With(rest.Matches), _width, _seed, Channels));
         // Blocks that are exact in part are as they are.
-        Dictionary<Use, WeightExpression> starts = new(Starts);
-        foreach ((Use use, WeightExpression start) in BlockStarts.Of(_target, rest with { Pairs = [.. rest.Pairs.Where(pair => !pair.Target.Nodes.Any(nodes.Contains))] }, InsertedBlocks.Identity).Starts)
-            starts.TryAdd(use, start);
+        TransferPlan others = rest with { Pairs = [.. rest.Pairs.Where(pair => !pair.Target.Nodes.Any(nodes.Contains))] };
+        var starts = new Dictionary<Use, WeightExpression>(BlockStarts.Of(_target, others, InsertedBlocks.Identity).Starts);
+        foreach ((Use use, WeightExpression start) in Starts)
+            starts[use] = start;
         return new WeightTransfer(_source, _target, [.. Matches, .. rest.Matches], mapping, starts);
     }
 

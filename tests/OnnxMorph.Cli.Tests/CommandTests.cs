@@ -94,6 +94,8 @@ public sealed class CommandTests : IDisposable
         Command both = await Command.Run("transfer", s_resnet, _files["larger.onnx"], "-o", _files["none.onnx"], "--method", "preserve", "--calibrate", Workspace.Samples);
         Assert.Equal(2, both.Code);
         Assert.Contains("leave out one of them", both.Error);
+        Command kept = await Command.Succeed("transfer", s_resnet, _files["larger.onnx"], "-o", _files["kept.onnx"], "--method", "preserve", "--no-verify");
+        Assert.Contains("note: Nothing was compared", kept.Output);
     }
 
     /// <summary>A preset is the rules that it names; one that is given beside it counts. What does not go together is wrong usage.</summary>

@@ -203,6 +203,8 @@ public sealed class TransferJob
         }
         while (carried is { Outputs.Count: > 0, Passed: false } && contained!.Approximations.Count == 0 && Refutes(contained));
 
+        if (contained is not null && compare is null)
+            notes.Add("Nothing was compared, so that what is called exact rests on the search alone; without --no-verify it is run.");
         IReadOnlyList<StageStatistics> stages = [];
         if (Fresh is { } method)
             (to, tensors) = Filled(to.Model, tensors, method, Path.Combine(folder.Path, "filled.onnx"));

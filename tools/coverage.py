@@ -71,7 +71,8 @@ def main():
     options = parse_arguments()
     command = [options.command] if options.command else ["dotnet", str(COMMAND)]
     models, missing = read_models(options)
-    families = [family for family in FAMILIES if matches(family.name, options.families) and is_known(command, family)]
+    columns = [family for family in FAMILIES if is_known(command, family)]
+    families = [family for family in columns if matches(family.name, options.families)]
     build = fingerprint(pathlib.Path(options.command).parent if options.command else COMMAND.parent)
     rows = Rows(options.rows, build, options.reuse)
 
@@ -88,7 +89,7 @@ def main():
     print(f"build {build}: {len(models)} models, {len(wanted)} of {len(models) * len(families)} cells to run", flush=True)
     sweep.run(wanted)
 
-    table, failures = coverage_table.write(page, models, missing, families, rows)
+    table, failures = coverage_table.write(page, models, missing, columns, rows)
     if options.output:
         options.output.write_text(table, encoding="utf-8")
     else:
@@ -103,7 +104,7 @@ def parse_arguments():
     parser.add_argument("--output", type=pathlib.Path, help="where to write the table (standard output)")
     parser.add_argument("--models", default="*", metavar="GLOB,GLOB", help="only models of these names")
     parser.add_argument("--families", default="*", metavar="GLOB,GLOB",
-                        help=f"only these of: {', '.join(family.name for family in FAMILIES)}")
+                        help=f"run only these of: {', '.join(family.name for family in FAMILIES)}")
     parser.add_argument("--reuse", choices=("none", "verified", "all"), default="none",
                         help="which rows of older builds, and cells of the page, will do (%(default)s)")
     parser.add_argument("--retry", action="store_true", help="run failed cells of this build again")

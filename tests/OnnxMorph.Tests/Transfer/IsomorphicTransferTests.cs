@@ -73,20 +73,6 @@ public class IsomorphicTransferTests
         Net source = Grouped(8, 2, 2, 1), target = Grouped(18, 3, 3, 2);
         (ModelProto result, _, _) = Carry(source, target);
         SameFunction(source, result);
-
-        static Net Grouped(int width, int groups, int depth, int seed)
-        {
-            var net = new Net(seed: seed);
-            string x = net.ConvUnit(net.Input("image", 2, 3, 12, 12), 3, width);
-            for (int b = 0; b < depth; b++)
-            {
-                string y = net.ConvUnit(net.ConvUnit(x, width, width, 1), width, width, 3, group: groups);
-                x = net.Relu(net.Add(x, net.ConvUnit(y, width, width, 1, activation: null)));
-            }
-
-            net.Output(net.Linear(net.Op("Flatten", [net.Op("GlobalAveragePool", [x])]), width, 3));
-            return net;
-        }
     }
 
     /// <summary>A smaller target gets the channels with the largest scales, in their order, along every axis that they stand on.</summary>

@@ -18,6 +18,21 @@ internal static class TransferNets
 
     private static readonly double s_tolerance = 1e-4;
 
+    /// <summary>Residual blocks of one width whose middle layer has groups.</summary>
+    public static Net Grouped(int width, int groups, int depth, int seed)
+    {
+        var net = new Net(seed: seed);
+        string x = net.ConvUnit(net.Input("image", 2, 3, 12, 12), 3, width);
+        for (int b = 0; b < depth; b++)
+        {
+            string y = net.ConvUnit(net.ConvUnit(x, width, width, 1), width, width, 3, group: groups);
+            x = net.Relu(net.Add(x, net.ConvUnit(y, width, width, 1, activation: null)));
+        }
+
+        net.Output(net.Linear(net.Op("Flatten", [net.Op("GlobalAveragePool", [x])]), width, 3));
+        return net;
+    }
+
     /// <summary>Stages of blocks: the widths and depths of a network, and what its blocks are.</summary>
     public static Net Family(string block, int[] widths, int[] depths, int seed, bool norm = true, int classes = 5, int stem = 6)
     {

@@ -477,20 +477,6 @@ public class TransferRulesTests
         return up ? (small, large) : (large, small);
     }
 
-    private static Net Grouped(int width, int groups, int depth, int seed)
-    {
-        var net = new Net(seed: seed);
-        string x = net.ConvUnit(net.Input("image", 2, 3, 12, 12), 3, width);
-        for (int b = 0; b < depth; b++)
-        {
-            string y = net.ConvUnit(net.ConvUnit(x, width, width, 1), width, width, 3, group: groups);
-            x = net.Relu(net.Add(x, net.ConvUnit(y, width, width, 1, activation: null)));
-        }
-
-        net.Output(net.Linear(net.Op("Flatten", [net.Op("GlobalAveragePool", [x])]), width, 3));
-        return net;
-    }
-
     // Inverted residuals with a depthwise layer and a gate.
     private static Net Gated(int width, int depth, int seed)
     {

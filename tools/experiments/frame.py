@@ -1,10 +1,13 @@
 """What all experiments share: digits, runs that resume, a time budget, a progress bar, JSON results and figures.
 
-An experiment is a list of runs, each a dictionary that says all about it, and a function that carries one out. Results are kept in a
-JSON file, one entry a run: a run that is there is not repeated, and when the budget is spent the next call goes on where this one ended.
+An experiment is a plan, which names the runs wanted given the results so far, and a function that carries one out; a run is a dictionary
+that says all about it. Results are kept in a JSON file, one entry a run: a run that is there is not repeated, and when the budget is spent
+the next call goes on where this one ended.
 """
 
+import concurrent.futures
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -60,20 +63,40 @@ def key(run):
     return json.dumps(run, sort_keys=True)
 
 
-def carry_out(runs, work, file, minutes=None):
-    """Carries out the runs that `file` does not hold yet, until the minutes are spent; gives the results of all that are done."""
+def carry_out(plan, work, file, minutes=None, workers=2):
+    """Carries out what `plan(results)` asks for and the file does not hold yet, in rounds until it asks for nothing new or the minutes are
+    spent, `workers` runs at a time in processes of their own; gives the results of the runs it asked for. `work` is a function of a module."""
     file = Path(file)
     results = json.loads(file.read_text()) if file.exists() else []
-    done = {key(r["run"]) for r in results}
-    begin = time.monotonic()
-    for run in tqdm([r for r in runs if key(r) not in done], unit="run"):
-        if minutes is not None and time.monotonic() - begin > 60 * minutes:
-            print(f"The {minutes:g} minutes are spent; the same command goes on from here.")
-            break
-        start = time.monotonic()
-        results.append({"run": run, "result": work(run), "seconds": round(time.monotonic() - start, 2)})
-        partial = file.with_suffix(".part")
-        partial.write_text(json.dumps(results, indent=1))
-        partial.rename(file)
-    wanted = {key(r) for r in runs}
+    end = None if minutes is None else time.monotonic() + 60 * minutes
+    with tqdm(unit="run", total=0, dynamic_ncols=True) as bar, concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        while new := missing(plan(results), results):
+            bar.total += len(new)
+            bar.refresh()
+            queue, running = iter(new), set()
+            while True:
+                while len(running) < workers and (end is None or time.monotonic() < end) and (run := next(queue, None)) is not None:
+                    running.add(pool.submit(timed, work, run))
+                if not running:
+                    break
+                done, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+                results += [future.result() for future in done]
+                bar.update(len(done))
+                partial = file.with_suffix(".part")
+                partial.write_text(json.dumps(results, indent=1))
+                partial.rename(file)
+            if end is not None and time.monotonic() >= end and missing(new, results):
+                bar.write(f"The {minutes:g} minutes are spent; the same command goes on from here.")
+                break
+    wanted = {key(r) for r in plan(results)}
     return [r for r in results if key(r["run"]) in wanted]
+
+
+def missing(runs, results):
+    done = {key(r["run"]) for r in results}
+    return [r for r in runs if key(r) not in done]
+
+
+def timed(work, run):
+    start = time.monotonic()
+    return {"run": run, "result": work(run), "seconds": round(time.monotonic() - start, 2)}

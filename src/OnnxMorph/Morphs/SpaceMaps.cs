@@ -108,7 +108,7 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
     /// parent channel over its copies that sum to 1, each drawn in [0.25, 0.75] before they are normalised, and noise over
     /// them that sums to 0 (METHODS.md §1: the free part N), so that copies part in training; weights of equal fresh
     /// channels that sum to 0; a lone fresh channel is not read. A channel that is a multiple of the parent's is read by its inverse. Channels that are zero are read with weights of the child's own,
-    /// means with noise that sums to 0 over them.
+    /// equal means with noise that sums to 0 over them.
     /// </summary>
     /// <param name="primal">The relation.</param>
     /// <param name="seed">Seed of shares and noise; without one copies get equal shares and no noise.</param>
@@ -171,17 +171,28 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
             }
         }
 
-        if (means.Count > 1 && random is not null)
+        foreach (int[] equal in means.GroupBy(c => primal[c].ToArray(), EqualTaps.Instance).Select(group => group.ToArray()))
         {
-            double[] noise = [.. means.Select(_ => Noise * (2 * random.NextDouble() - 1))];
+            if (equal.Length == 1 || random is null)
+                continue;
+            double[] noise = [.. equal.Select(_ => Noise * (2 * random.NextDouble() - 1))];
             double mean = noise.Average();
-            for (int k = 0; k < means.Count; k++)
-                rows[means[k]] = [new Tap(parents + fresh, noise[k] - mean)];
+            for (int k = 0; k < equal.Length; k++)
+                rows[equal[k]] = [new Tap(parents + fresh, noise[k] - mean)];
             fresh++;
         }
 
         return AxisMap.FromTaps(parents, fresh, [.. rows.Select(row => row ?? [])]);
 
         double Weight(int channel) => primal[channel][0].Weight;
+    }
+
+    private sealed class EqualTaps : IEqualityComparer<Tap[]>
+    {
+        public static readonly EqualTaps Instance = new();
+
+        public bool Equals(Tap[]? x, Tap[]? y) => x.AsSpan().SequenceEqual(y);
+
+        public int GetHashCode(Tap[] taps) => taps.Aggregate(taps.Length, HashCode.Combine);
     }
 }

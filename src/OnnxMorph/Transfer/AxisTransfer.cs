@@ -56,7 +56,7 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
         {
             case (SpaceAxis t, SpaceAxis s) when spaces.Stands(t.Space, s.Space) && choice[t.Space] is { } chosen && !IsForeign(t, s):
                 return chosen;
-            case (SpaceAxis t, not SpaceAxis) when spaces.Wholes.TryGetValue(t.Space, out AxisExpression? whole) && whole.Size == from.Size && choice[t.Space] is { } together:
+            case (SpaceAxis t, _) when spaces.Wholes.TryGetValue(t.Space, out AxisExpression? whole) && whole.Size == from.Size && choice[t.Space] is { } together:
                 return together;
             case (ProductAxis, ProductAxis) when Grouped(to) is { } grouped && grouped.SourceSize == from.Size:
                 return grouped;
@@ -84,7 +84,7 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
 
     // An axis of which each group makes several of one channel.
     private (AxisExpression Groups, SpaceAxis Made, AxisMap Map)? Repeated(AxisExpression to, AxisExpression from) =>
-        (to, from) is (ProductAxis { Parts: [AxisExpression groups, SpaceAxis made] }, SpaceAxis) && spaces.Repeats(made.Space) is { } mirrored
+        (to, from) is (ProductAxis { Parts: [AxisExpression groups, SpaceAxis made] }, SpaceAxis or FixedAxis) && spaces.Repeats(made.Space) is { } mirrored
             ? (target.Analysis.Solver.Resolve(groups), made, Repeats(made.Space, mirrored)) : null;
 
     private static AxisMap Repeats(Space made, bool mirrored) =>
@@ -98,6 +98,14 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
     /// The map of an axis that a layer sums over, of whose pieces some carry the source's axis and the others are not read.
     /// </summary>
     public AxisMap Read(AxisExpression to, AxisExpression from, IReadOnlyList<AxisPiece> pieces, ulong seed)
+    {
+        AxisMap held = Held(to, from, pieces);
+        // What is not read stays so: only the rows of what is carried get shares.
+        return AxisReading.Shared(held, i => held[i].Length > 0, seed);
+    }
+
+    /// <summary>Which indices of the source lie where along an axis of whose pieces some carry them.</summary>
+    public AxisMap Held(AxisExpression to, AxisExpression from, IReadOnlyList<AxisPiece> pieces)
     {
         (to, from) = (target.Analysis.Solver.Resolve(to), source.Analysis.Solver.Resolve(from));
         var rows = new List<Tap[]>();
@@ -117,8 +125,7 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
             offset += piece.Size;
         }
 
-        // What is not read stays so: only the rows of what is carried get shares.
-        return AxisReading.Shared(AxisMap.FromTaps((int)from.Size, 0, rows), i => rows[i].Length > 0, seed);
+        return AxisMap.FromTaps((int)from.Size, 0, rows);
     }
 
     /// <summary>The map of an axis that carries some of the source's indices.</summary>
@@ -150,14 +157,14 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
             starts[p] = starts[p - 1] + (int)from[p - 1].Size;
         int size = (int)from.Sum(p => p.Size), fresh = 0;
         bool alike = to.Length == from.Length;
-        // Parts of one kind that stand several times are told apart by their places.
-        bool inOrder = alike && to.Zip(from).All(pair => Stands(pair.First, pair.Second));
+        AxisPiece[]? inOrder = InOrder(to, from, starts);
         var used = new Dictionary<int, int>();
         var rows = new List<Tap[]>();
         for (int p = 0; p < to.Length; p++)
         {
             int[] fitting = [.. Enumerable.Range(0, from.Length).Where(q => Stands(to[p], from[q]))];
-            int part = inOrder ? p : fitting.Length > 0 ? fitting[Math.Min(used.GetValueOrDefault(fitting[0]), fitting.Length - 1)] : alike ? p : -1;
+            int part = inOrder is not null ? Array.FindLastIndex(starts, start => start <= inOrder[p].Start)
+                : fitting.Length > 0 ? fitting[Math.Min(used.GetValueOrDefault(fitting[0]), fitting.Length - 1)] : alike ? p : -1;
             if (fitting.Length > 0)
                 used[fitting[0]] = used.GetValueOrDefault(fitting[0]) + 1;
             if (part < 0)
@@ -169,7 +176,7 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
                 continue;
             }
 
-            AxisMap map = Primal(to[p], from[part]);
+            AxisMap map = inOrder is not null && !Stands(to[p], from[part]) ? Part(to[p], from[part], inOrder[p] with { Start = inOrder[p].Start - starts[part] }) : Primal(to[p], from[part]);
             for (int i = 0; i < map.Size; i++)
                 rows.Add([.. map[i].ToArray().Select(tap => tap with { Source = tap.Source < map.SourceSize ? tap.Source + starts[part] : size + fresh++ })]);
         }
@@ -177,11 +184,39 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
         return AxisMap.FromTaps(size, fresh, rows);
     }
 
-    // Whether a part of the target is made of the spaces that a part of the source is made of.
+    // Which indices of the source each part of the target is where parts stand in one order, each for one of the source's or for some of it, so that
+    // parts of one kind are told apart by their places; null where they do not.
+    private AxisPiece[]? InOrder(AxisExpression[] to, AxisExpression[] from, int[] starts)
+    {
+        var pieces = new AxisPiece[to.Length];
+        int next = 0, covered = 0;
+        for (int p = 0; p < to.Length; p++)
+        {
+            if (next == from.Length)
+                return null;
+            (int start, int count) = (0, (int)from[next].Size);
+            if (Stands(to[p], from[next]))
+                (start, count) = to[p] is SpaceAxis axis ? spaces.Part(axis.Space) : (start, count);
+            else if (!target.Analysis.Solver.Leaves(to[p]).Any())
+                (start, count) = (covered, (int)to[p].Size);
+            else
+                return null;
+            if (start != covered || start + count > from[next].Size)
+                return null;
+            pieces[p] = new AxisPiece((int)to[p].Size, starts[next] + start, count);
+            covered += count;
+            if (covered == from[next].Size)
+                (next, covered) = (next + 1, 0);
+        }
+
+        return next == from.Length ? pieces : null;
+    }
+
+    // Whether a part of the target is made of the spaces that a part of the source is made of, or both of none.
     private bool Stands(AxisExpression to, AxisExpression from)
     {
         List<SpaceAxis> own = [.. source.Analysis.Solver.Leaves(from)], other = [.. target.Analysis.Solver.Leaves(to)];
-        return other.Count > 0 && own.Count == other.Count && other.Zip(own).All(pair => spaces.Stands(pair.First.Space, pair.Second.Space));
+        return own.Count == other.Count && (other.Count > 0 || to.Size == from.Size) && other.Zip(own).All(pair => spaces.Stands(pair.First.Space, pair.Second.Space));
     }
 
     // An axis by its sizes alone.
@@ -206,7 +241,7 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
 
     // What callers see in other sizes is another thing.
     private bool IsForeign(SpaceAxis to, SpaceAxis from) =>
-        to.Size != from.Size && to.Size != spaces.Part(to.Space).Count && (_outer.Contains(to.Space) || !_channels.Contains(to.Space));
+        to.Size != from.Size && to.Size != spaces.Part(to.Space).Count && (_outer.Contains(to.Space) || (!contained && !_channels.Contains(to.Space)));
 
     private static HashSet<Space> OuterSpaces(AnalysedModel model) =>
         [.. model.Graph.Proto.Output.Select(o => o.Name).Concat(model.Graph.Inputs.Select(i => i.Name)).SelectMany(name => model.Analysis.Axes(name) ?? [])

@@ -69,7 +69,7 @@ internal sealed class ChannelChoice
     private static List<List<(Space Target, Space Source)>> Families(AxisSolver solver, SpaceMatching spaces)
     {
         var families = new SpaceFamilies(solver, (a, b) =>
-            spaces[a] is { } s && spaces[b] is { } t && s.Size == t.Size && a.Size == b.Size && spaces.Part(a) == spaces.Part(b));
+            spaces[a] is { } s && spaces[b] is { } t && s.Size == t.Size && a.Size == b.Size && spaces.Part(a) == spaces.Part(b) && spaces.IsMirrored(a) == spaces.IsMirrored(b));
         return [.. spaces.Pairs.GroupBy(p => families[p.Key]).Select(g => g.Select(p => (p.Key, p.Value)).ToList())];
     }
 }

@@ -193,7 +193,7 @@ internal sealed class ChannelMapping : WeightMapping
         ulong seed = Seeds.For(_seed, $"{to.Name} axis {input}");
         bool all = unit.Count == own.Size;
         AxisMap rows = all ? _axes.Map(axes[output], own, 0) : _axes.Made(axes[output], own, new AxisPiece((int)axes[output].Size, unit.Start, unit.Count));
-        pieces ??= all ? null : [new AxisPiece((int)axes[input].Size, unit.Start, unit.Count)];
+        pieces ??= all || unit.ReadsAll ? null : [new AxisPiece((int)axes[input].Size, unit.Start, unit.Count)];
         AxisMap columns = unit.Mirror < 0 ? Undone(_axes.Read(axes[input], own), unit.Factor)
             : pieces is null ? _axes.Map(axes[input], own, seed) : _axes.Read(axes[input], own, pieces, seed);
         if (!Covers(rows, unit) || !Covers(columns, unit))
@@ -247,11 +247,16 @@ internal sealed class ChannelMapping : WeightMapping
             ? Channels(axes[0], own[0]) : null;
 
     /// <inheritdoc/>
-    public override AxisMap? Channels(AxisExpression to, AxisExpression from)
+    public override AxisMap? Channels(AxisExpression to, AxisExpression from) => Known(() => _axes.Map(to, from, 0));
+
+    /// <summary>The same for an axis of whose pieces some carry the source's.</summary>
+    public AxisMap? Channels(AxisExpression to, AxisExpression from, IReadOnlyList<AxisPiece> pieces) => Known(() => _axes.Held(to, from, pieces));
+
+    private static AxisMap? Known(Func<AxisMap> map)
     {
         try
         {
-            return _axes.Map(to, from, 0);
+            return map();
         }
         catch (TransferRefusedException)
         {

@@ -61,7 +61,7 @@ internal sealed class SpaceMatching
                         Name(other.Resolve(part), own.Resolve(ownPart), 0, (int)ownPart.Size, mirrored);
                     break;
                 // A group makes several of each channel.
-                case (ProductAxis { Parts: [AxisExpression groups, SpaceAxis made] }, SpaceAxis) when groups.Size >= count:
+                case (ProductAxis { Parts: [AxisExpression groups, SpaceAxis made] }, SpaceAxis or FixedAxis) when groups.Size >= count:
                     Name(other.Resolve(groups), from, start, count, false);
                     _repeats[made.Space] = mirrored;
                     break;

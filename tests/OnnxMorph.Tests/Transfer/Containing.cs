@@ -33,6 +33,28 @@ internal static class Containing
     /// <summary>What was found of a source.</summary>
     internal sealed record Found(ContainmentPlan Plan, string? Obstacle, IReadOnlyList<PartReport> Parts, ModelProto Filled);
 
+    /// <summary>The first value of the target, in the order of its nodes, that does not hold what the plan says it carries of the source; null where all do.</summary>
+    public static string? FirstWrong(OnnxModel source, OnnxModel target, Net net)
+    {
+        SharedConstants.Part(target);
+        AnalysedModel from = AnalysedModel.Of(source), to = AnalysedModel.Of(target);
+        ContainmentPlan plan = ContainmentPlan.Find(from, to, WidthRule.Importance, 1, out _)!;
+        plan.With(new([], [], [])).Apply();
+        var order = plan.AllCarried.OrderBy(pair => to.Graph.Producer(pair.Target) ?? -1).ToList();
+        foreach ((string Target, string Source) pair in order)
+        {
+            if (CarriedModels.Of(from, to, plan, [pair]) is not var (own, other))
+                continue;
+            var feeds = Check.Feeds(net, net.Runs.FirstOrDefault() ?? [], seed: 1);
+            double[] before = Check.Run(own.Proto, feeds, []).Values.Single().Values, after = Check.Run(Check.Written(other), feeds, []).Values.Single().Values;
+            double error = before.Zip(after, (x, y) => Math.Abs(x - y)).DefaultIfEmpty(0).Max(), scale = before.Select(Math.Abs).DefaultIfEmpty(0).Max();
+            if (!(error <= 1e-3 * Math.Max(scale, 1e-3)))
+                return $"'{pair.Target}' as '{pair.Source}': {error:g3} of {scale:g3}";
+        }
+
+        return null;
+    }
+
     /// <summary>The same architecture with other numbers in the place of everything that is trained.</summary>
     public static OnnxModel Redrawn(ModelProto model, int seed)
     {

@@ -31,11 +31,18 @@ public class RandomContainmentTests
                     Interlocked.Increment(ref changed);
                     if (Containing.Fill(drawn.Net.Model, Containing.Redrawn(child, i), out string why) is { } filled)
                     {
-                        drawn.HoldsAsWritten(filled);
-                        return;
+                        try
+                        {
+                            drawn.HoldsAsWritten(filled);
+                            return;
+                        }
+                        catch (Exception e)
+                        {
+                            failure = $"{e.Message} First of all {Containing.FirstWrong(drawn.Net.Model, Containing.Redrawn(child, i), drawn.Net)}.";
+                        }
                     }
-
-                    failure = $"not found: {why}";
+                    else
+                        failure = $"not found: {why}";
                 }
                 catch (Exception e)
                 {

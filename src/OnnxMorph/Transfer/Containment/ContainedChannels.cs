@@ -11,7 +11,11 @@ namespace OnnxMorph.Transfer.Containment;
 /// <param name="Input">Which of its inputs; −1 where it is an attribute.</param>
 /// <param name="Target">The target's.</param>
 /// <param name="Source">The source's.</param>
-internal sealed record NormEpsilon(int Node, int Input, double Target, double Source);
+internal sealed record NormEpsilon(int Node, int Input, double Target, double Source)
+{
+    /// <summary>Whether it is no ε but what a mean over more channels is multiplied by, where nothing behind it takes that, beside the source's 1.</summary>
+    public bool IsShare { get; init; }
+}
 
 /// <summary>
 /// How the channels of a source lie among those of a target where they cannot simply be copied: those that norms take statistics over, and queries
@@ -74,8 +78,8 @@ internal sealed class ContainedChannels
         if (family.Any(space => sizes[space] != from || space.Size != to))
             return;
         bool means = family.Any(space => _fillings[space] == NewChannels.Mean);
-        double[] wanted = [.. Wanted(family, from, to, epsilons)];
-        double product = wanted.Length == 0 ? to / from : wanted.Average();
+        List<double> wanted = Wanted(family, from, to, epsilons);
+        double product = wanted.Count == 0 ? to / from : wanted.Average();
         int copies = (int)Math.Round(product), most = to / from;
         double scale = 1;
         if (copies < 1 || copies > most || Math.Abs(product - copies) > Tolerance * product)
@@ -103,20 +107,27 @@ internal sealed class ContainedChannels
     private const double Tolerance = 1e-6;
 
     // r·s² for each ε of a family.
-    private IEnumerable<double> Wanted(List<Space> family, int from, int to, IReadOnlyList<NormEpsilon> epsilons)
+    private List<double> Wanted(List<Space> family, int from, int to, IReadOnlyList<NormEpsilon> epsilons)
     {
+        List<NormEpsilon> given = [.. epsilons.Where(e => e.Source > 0)];
+        if (to == from && given.Any(e => e.IsShare && Reaches(e.Node, family)))
+            throw new TransferRefusedException($"what stands behind a mean over {to} channels is for more of them than the source has");
+        // No channels are added, and ε is what it is for all that reads them.
         if (to == from)
+            return Ratios(1);
+        try
         {
-            // No channels are added, and ε is what it is for all that reads them.
-            foreach (NormEpsilon epsilon in epsilons.Where(e => e.Source > 0 && Reaches(e.Node, family)))
-                yield return epsilon.Target / epsilon.Source;
-            yield break;
+            var (constants, attributes) = Factors(family.ToDictionary(space => space, space => _fillings[space] == NewChannels.Mean ? SpaceGrowth.Means(from, to, 1) : SpaceGrowth.Zeros(from, to, 1)));
+            return [.. given.Select(e => (Epsilon: e, Factor: e.Input < 0 ? attributes.GetValueOrDefault(e.Node) : constants.GetValueOrDefault(new Use(e.Node, e.Input))))
+                .Where(e => e.Factor > 0).Select(e => e.Epsilon.IsShare ? e.Factor / e.Epsilon.Target : e.Epsilon.Target / e.Epsilon.Source / e.Factor)];
+        }
+        catch (TransferRefusedException) when (to % from == 0)
+        {
+            // Nothing makes η good behind a norm without a scale: there are copies alone, with which it is 1.
+            return Ratios(to / from);
         }
 
-        var alone = Factors(family.ToDictionary(space => space, space => _fillings[space] == NewChannels.Mean ? SpaceGrowth.Means(from, to, 1) : SpaceGrowth.Zeros(from, to, 1)));
-        foreach (NormEpsilon epsilon in epsilons.Where(e => e.Source > 0))
-            if (epsilon.Input < 0 ? alone.Attributes.TryGetValue(epsilon.Node, out double factor) : alone.Constants.TryGetValue(new Use(epsilon.Node, epsilon.Input), out factor))
-                yield return epsilon.Target / epsilon.Source / factor;
+        List<double> Ratios(int copies) => [.. given.Where(e => Reaches(e.Node, family)).Select(e => e.Target / e.Source * copies)];
     }
 
     // Whether a norm, or what is left of one behind its mean, is over spaces of a family.

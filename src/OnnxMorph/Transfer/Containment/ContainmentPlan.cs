@@ -26,7 +26,7 @@ internal sealed class ContainmentPlan
         Channels = new ContainedChannels(target, found.Spaces, found.Effective(), found.Epsilons(), Approximations);
         Mapping = new ChannelMapping(source, target, found.Spaces, width, seed, Channels);
         Starts = found.Starts(Mapping);
-        foreach (UseMatch match in Matches.Where(match => match.Fit?.Mirror is not null))
+        foreach (UseMatch match in Matches)
             if (Refusal(match) is { } refusal)
                 throw found.Owner(match) is var (value, role) ? new RoleRefusedException(value, role, refusal) : new TransferRefusedException(refusal);
         _filled = [.. Matches.Select(match => match.Target), .. Starts.Keys];
@@ -65,7 +65,7 @@ internal sealed class ContainmentPlan
 
     private ContainedChannels Channels { get; }
 
-    // Why the weight of a layer that undoes an activation cannot be filled, after all.
+    // Why a constant cannot be filled, after all.
     private string? Refusal(UseMatch match)
     {
         if (_target.Graph.ConstantOf(_target.Graph.Nodes[match.Target.Node].Input[match.Target.Input]) is not { } to
@@ -164,9 +164,11 @@ internal sealed class ContainmentPlan
         if (_target.Analysis.Axes(target) is not { } axes || _source.Analysis.Axes(source) is not { } own || axes.Length != own.Length)
             return null;
         var positions = new List<(int[], double[])?>();
+        IReadOnlyList<AxisPiece>? pieces = _found.Pieces(target);
         foreach ((AxisExpression axis, AxisExpression from) in axes.Zip(own))
         {
-            if (Mapping.Channels(axis, from) is not { } map)
+            bool pieced = pieces is not null && pieces.Sum(piece => piece.Size) == axis.Size && pieces.Sum(piece => piece.Count) == from.Size;
+            if ((pieced ? Mapping.Channels(axis, from, pieces!) : Mapping.Channels(axis, from)) is not { } map)
                 return null;
             int[] at = [.. Enumerable.Repeat(-1, map.SourceSize)];
             for (int i = map.Size - 1; i >= 0; i--)

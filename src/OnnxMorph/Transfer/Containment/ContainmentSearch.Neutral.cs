@@ -44,6 +44,8 @@ internal partial class ContainmentSearch
                 {
                     if (!IsActivation(node.Input[i]) || (i > 0 && Name(node) is "Sub" or "Div") || !SameSizes(node.Input[i], value))
                         continue;
+                    if (Name(node) == "Mul" && _target.Graph.Producer(node.Input[i]) is { } mean && Name(_target.Graph.Nodes[mean]) == "ReduceMean" && Number(node.Input[1 - i]) is > 1)
+                        yield return Passing(node.Input[i], role) with { Share = new Use(n, 1 - i) };
                     var needs = new List<(string, ValueRole)> { (node.Input[i], role) };
                     var starts = new List<(Use, WeightStart)>();
                     bool possible = true;
@@ -103,9 +105,19 @@ internal partial class ContainmentSearch
     {
         Use? own = !role.Padded && layer.Bias is { } bias && OwnBias(role.Source, role.Bare) is { } other && (IsVector(_target.Graph.Nodes[bias.Node].Input[bias.Input]) || IsSameNumber(bias, other, BiasFactor())) ? other : null;
         List<(Use, WeightStart)>? zero = ZeroBias(layer);
-        foreach ((Offsets offset, (Use, WeightStart) weight) in UnitWeights(layer, role, 0, 1))
+        foreach ((Offsets offset, (Use Use, UnitStart Start) weight) in UnitWeights(layer, role, 0, 1))
         {
             Carries read = role with { Offset = offset, Padded = role.Padded && IsLarger(layer.Input, role.Source) };
+            // A part of the channels is made of all of them, or of what has no others.
+            if (!role.IsWhole && layer.Layer.Groups == 1)
+                foreach (Derivation way in Reading(read with { Axis = -1, Start = 0, Size = 0 }, (weight.Use, weight.Start with { ReadsAll = true })))
+                    yield return way;
+            foreach (Derivation way in Reading(read, weight))
+                yield return way;
+        }
+
+        IEnumerable<Derivation> Reading(Carries read, (Use, WeightStart) weight)
+        {
             var way = new Derivation { Starts = [weight], TakesOthers = layer.Layer.Groups == 1 };
             if (zero is not null)
                 yield return way with { Needs = [(layer.Input, read)], Starts = [weight, .. zero] };
@@ -115,7 +127,7 @@ internal partial class ContainmentSearch
 
         if (!role.IsWhole || role.Factor != 1 || MirroredActivation(layer.Input) is not { } mirror)
             yield break;
-        foreach ((Offsets offset, (Use, WeightStart) weight) in UnitWeights(layer, role, -1, mirror.Factor))
+        foreach ((Offsets offset, (Use, UnitStart) weight) in UnitWeights(layer, role, -1, mirror.Factor))
         {
             var both = new Mirrors(role.Source, role.Bare, offset, role.Padded && IsLarger(mirror.Input, role.Source));
             if (zero is not null)
@@ -143,7 +155,7 @@ internal partial class ContainmentSearch
 
     // The kernels that give on what is read, and where on the spatial axes the value then begins in it: first where it begins in the result, then
     // from the middle on.
-    private IEnumerable<(Offsets Offset, (Use, WeightStart) Weight)> UnitWeights(LayerView layer, Carries role, int mirror, double factor)
+    private IEnumerable<(Offsets Offset, (Use Use, UnitStart Start) Weight)> UnitWeights(LayerView layer, Carries role, int mirror, double factor)
     {
         NodeProto node = layer.Axes.Node;
         int channels = layer.Layer.OutputAxis;
@@ -204,10 +216,10 @@ internal partial class ContainmentSearch
                     yield return way;
             if (ZeroBias(layer) is { } zero)
             {
-                foreach ((Offsets offset, (Use, WeightStart) weight) in UnitWeights(layer, plain, 1, 1))
+                foreach ((Offsets offset, (Use, UnitStart) weight) in UnitWeights(layer, plain, 1, 1))
                     yield return new Derivation((layer.Input, plain with { Offset = offset, Padded = role.Padded && IsLarger(layer.Input, role.Source) })) { Starts = [weight, .. zero], TakesOthers = layer.Layer.Groups == 1 };
                 if (MirroredActivation(layer.Input) is { } mirror)
-                    foreach ((Offsets offset, (Use, WeightStart) weight) in UnitWeights(layer, plain, -1, mirror.Factor))
+                    foreach ((Offsets offset, (Use, UnitStart) weight) in UnitWeights(layer, plain, -1, mirror.Factor))
                         yield return new Derivation((mirror.Input, role with { Offset = offset, Padded = role.Padded && IsLarger(mirror.Input, role.Source) })) { Starts = [weight, .. zero] };
             }
         }

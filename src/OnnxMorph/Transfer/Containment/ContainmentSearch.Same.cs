@@ -23,6 +23,10 @@ internal partial class ContainmentSearch
         .. s_channelwise.Except(["AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Resize", "Upsample"]),
     ];
 
+    // What moves elements, or takes sums and extremes along some axes: each index of the others by itself.
+    private static readonly HashSet<string> s_moving =
+        ["Expand", "Flatten", "Gather", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"];
+
     // What they make of zero is zero.
     private static readonly HashSet<string> s_zeroKeeping =
     [
@@ -43,9 +47,12 @@ internal partial class ContainmentSearch
                 yield return way;
         if (role.Bare || _source.Graph.Producer(role.Source) is not { } m || (role.Offset != default && !s_pointwise.Contains(Name(node))) || (role.Padded && !s_zeroKeeping.Contains(Name(node))))
             yield break;
+        if (Name(node) is "Relu" or "LeakyRelu" && Name(_source.Graph.Nodes[m]) == "PRelu" && HasSlope(_source.Graph.Nodes[m], Name(node) == "Relu" ? 0 : Leak(node)))
+            yield return new Derivation((node.Input[0], role with { Source = Canonical(_source.Graph.Nodes[m].Input[0]) })) { TakesOthers = true, Like = node.Input[0] };
         if (Slope(n, _source.Graph.Nodes[m]) is { } slope)
             yield return new Derivation((node.Input[0], role with { Source = Canonical(_source.Graph.Nodes[m].Input[0]) })) { Starts = slope, TakesOthers = true, Like = node.Input[0] };
-        if (Name(_source.Graph.Nodes[m]) != Name(node) || LayerView.Of(_target, value) is not null)
+        // What adds a bias to a layer may add something to the source's too that is not the layer's.
+        if (Name(_source.Graph.Nodes[m]) != Name(node) || (LayerView.Of(_target, value) is { } made && (made.Node == n || LayerView.Of(_source, role.Source) is not null)))
             yield break;
         NodeProto from = _source.Graph.Nodes[m];
         int output = node.Output.IndexOf(value);
@@ -72,9 +79,11 @@ internal partial class ContainmentSearch
     private List<(Use, WeightStart)>? Slope(int n, NodeProto from) => Name(_target.Graph.Nodes[n]) != "PRelu" ? null : Name(from) switch
     {
         "Relu" => Set(new Use(n, 1), 0),
-        "LeakyRelu" => Set(new Use(n, 1), from.Attribute.FirstOrDefault(a => a.Name == "alpha")?.F ?? 0.01f),
+        "LeakyRelu" => Set(new Use(n, 1), Leak(from)),
         _ => null,
     };
+
+    private static float Leak(NodeProto node) => node.Attribute.FirstOrDefault(a => a.Name == "alpha")?.F ?? 0.01f;
 
     // Roles of the activations, and the constants with those of the source.
     private IEnumerable<Derivation> Operands(int n, NodeProto node, int m, NodeProto from, Carries role, bool swapped)
@@ -109,13 +118,14 @@ internal partial class ContainmentSearch
                 filled.Add(new Filled(new Use(n, i), new Use(m, j), null, null, null, ScalesWithResult(node, i) ? role.Factor : 1));
         }
 
-        bool channelwise = s_channelwise.Contains(Name(node)) && needs.Count == 1;
+        bool channelwise = s_channelwise.Contains(Name(node)) && needs.Count == 1, moves = s_moving.Contains(Name(node)) && needs.Count == 1;
         foreach (double[] factors in Factors(node, needs.Count, factor))
             yield return new Derivation([.. needs.Zip(factors, (need, share) => (need.Item1, (ValueRole)(need.Item2 with { Factor = share })))])
             {
                 Filled = filled,
-                TakesOthers = channelwise || KeepsChannels(node, needs),
-                Like = channelwise || KeepsChannels(node, needs) ? needs[0].Item1 : null,
+                TakesOthers = channelwise,
+                Moves = moves,
+                Like = channelwise || moves ? needs[0].Item1 : null,
             };
     }
 
@@ -155,12 +165,6 @@ internal partial class ContainmentSearch
                 return [];
         }
     }
-
-    // Reshapes that leave the axis of channels as it is.
-    private bool KeepsChannels(NodeProto node, List<(string Value, Carries)> needs) =>
-        Name(node) is "Flatten" or "Reshape" or "Squeeze" && needs.Count == 1
-        && _target.Analysis.Shapes.Dims(needs[0].Value) is { Length: > 1 } before && _target.Analysis.Shapes.Dims(node.Output[0]) is { Length: > 1 } behind
-        && before[0] == behind[0] && before[1] == behind[1];
 
     // Integers decide what a node does, but for sizes; single numbers are the same, or sizes or roots of them in both.
     private bool SameConstant(NodeProto node, string to, string own)
@@ -264,7 +268,7 @@ internal partial class ContainmentSearch
         return (int)(axis < 0 ? axis + rank : axis);
     }
 
-    private static readonly HashSet<string> s_shaping = ["alpha", "auto_pad", "beta", "dilations", "group", "kernel_shape", "pads", "strides", "transA", "transB"];
+    private static readonly HashSet<string> s_shaping = ["alpha", "auto_pad", "beta", "dilations", "group", "kernel_shape", "output_padding", "pads", "strides", "transA", "transB"];
 
     // What it reads may have gone through an activation, with its negative, that the layer undoes.
     private IEnumerable<Derivation> SameLayers(LayerView layer, LayerView own, Carries role, bool mirrored)
@@ -298,6 +302,8 @@ internal partial class ContainmentSearch
         if ((!matrices && node.OpType != from.OpType) || layer.Layer.SpatialAxes != own.Layer.SpatialAxes || layer.Layer.Transposed != own.Layer.Transposed
             || (!role.Bare && own.Bias is not null && layer.Bias is null) || (layer.IsActivated && (mirrored || role.Bare || role.Factor != 1 || role.Offset != default))
             || !(layer.Layer.Groups == own.Layer.Groups || (layer.IsDepthwise && own.IsDepthwise) || (own.Layer.Groups > 1 && layer.Layer.Groups > own.Layer.Groups)))
+            return null;
+        if (own.Layer.Groups > 1 && layer.GroupInputs < own.GroupInputs)
             return null;
         if (layer.TransposesInput != own.TransposesInput || layer.ProductFactor == 0 || layer.BiasFactor == 0 || role.Padded || (node.OpType == from.OpType && !SameAttributes(node, from, s_shaping)))
             return null;
@@ -341,7 +347,7 @@ internal partial class ContainmentSearch
     {
         long[] kernel = layer.Kernel, ownKernel = own.Kernel;
         int spatial = kernel.Length;
-        long[] ones = [.. kernel.Select(_ => 1L)];
+        long[] ones = [.. kernel.Select(_ => 1L)], zeros = [.. kernel.Select(_ => 0L)];
         long[] dilations = layer.Axes.IntList("dilations") ?? ones, ownDilations = own.Axes.IntList("dilations") ?? ones;
         long[] strides = layer.Axes.IntList("strides") ?? ones;
         if (!strides.SequenceEqual(own.Axes.IntList("strides") ?? ones)
@@ -350,6 +356,7 @@ internal partial class ContainmentSearch
         bool larger = IsLarger(layer.Input, own.Input);
         if (pads.Automatic is not null || ownPads.Automatic is not null)
             return offset == default && !larger && kernel.SequenceEqual(ownKernel) && dilations.SequenceEqual(ownDilations) && pads.Automatic == ownPads.Automatic
+                && (layer.Axes.IntList("output_padding") ?? zeros).SequenceEqual(own.Axes.IntList("output_padding") ?? zeros)
                 ? ([.. kernel.Select(size => Enumerable.Range(0, (int)size).ToArray())], default) : null;
         if (larger && layer.Layer.Transposed)
             return null;

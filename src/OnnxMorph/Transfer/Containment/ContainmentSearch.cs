@@ -1,4 +1,5 @@
 using System.Runtime.ExceptionServices;
+using OnnxMorph.Axes;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
 using OnnxMorph.Structure;
@@ -99,10 +100,15 @@ internal sealed partial class ContainmentSearch
     /// <summary>A value of the source, past nodes that give on what they read.</summary>
     public string Canonical(string value)
     {
-        while (_source.Graph.Producer(value) is { } n && _source.Graph.Nodes[n] is { OpType: "Identity" or "Dropout" } node && value == node.Output[0])
+        while (_source.Graph.Producer(value) is { } n && _source.Graph.Nodes[n] is var node && value == node.Output[0]
+            && (Name(node) is "Identity" or "Dropout" || (Name(node) == "PRelu" && HasSlope(node, 1))))
             value = node.Input[0];
         return value;
     }
+
+    // Whether a parametric ReLU of the source has one slope everywhere.
+    private bool HasSlope(NodeProto node, float slope) =>
+        _source.Graph.ConstantOf(node.Input[1]) is { } constant && ConstantValues.Of(_source.Graph, constant).All(value => (float)value == slope);
 
     private static IEnumerable<(string, string)> Paired(IEnumerable<ValueInfoProto> target, IEnumerable<ValueInfoProto> source)
     {
@@ -182,21 +188,24 @@ internal sealed partial class ContainmentSearch
 
     private bool IsPossible(string value, ValueRole role, Derivation way) =>
         !(_unmixed.Contains((value, role)) && way.Pieces is { } pieces && pieces.Any(piece => piece.Count == 0))
-        && way.Needs.All(need => Derive(need.Value, need.Role) is not null) && (way.TakesOthers || !way.Needs.Any(need => HasOthers(need.Value, need.Role)));
+        && way.Needs.All(need => Derive(need.Value, need.Role) is not null)
+        && (way.TakesOthers || way.Needs.All(need => !HasOthers(need.Value, need.Role, out AxisExpression? axis) || (way.Moves && IsAxisOf(value, axis))));
 
     private (int, int) Depth(string value, ValueRole role) => (_source.Graph.Producer(((Carries)role).Source) ?? -1, -(_target.Graph.Producer(value) ?? -1));
 
-    // Whether there are channels between those that are asked for.
-    private bool HasOthers(string value, ValueRole role)
+    // Whether there are channels between those that are asked for, and along which axis; null where that is not known.
+    private bool HasOthers(string value, ValueRole role, out AxisExpression? axis)
     {
+        axis = null;
         while (_known.GetValueOrDefault((value, role)) is { } how)
         {
             if (how.Pieces is { } pieces)
             {
-                bool others = pieces.Any(piece => piece.Count == 0);
-                if (others)
-                    _mixed.Add((value, role));
-                return others;
+                if (pieces.All(piece => piece.Count > 0))
+                    return false;
+                _mixed.Add((value, role));
+                axis = _target.Analysis.Axes(value) is { } axes ? _target.Analysis.Solver.Resolve(axes[how.Axis]) : null;
+                return true;
             }
 
             if (how.Like is not { } like)
@@ -206,6 +215,8 @@ internal sealed partial class ContainmentSearch
 
         return false;
     }
+
+    private bool IsAxisOf(string value, AxisExpression? axis) => axis is not null && _target.Analysis.Axes(value) is { } axes && axes.Any(own => _target.Analysis.Solver.Resolve(own).Equals(axis));
 
     // Axes that no layer makes have the source's sizes; channels may be more.
     private bool Fits(string value, ValueRole role)
@@ -220,7 +231,7 @@ internal sealed partial class ContainmentSearch
             return role is Carries { IsWhole: true };
         if (to.Length != own.Length)
             return false;
-        Axes.AxisExpression[]? axes = _target.Analysis.Axes(value);
+        AxisExpression[]? axes = _target.Analysis.Axes(value);
         int channels = role is Mirrors ? ChannelAxis(from) : -1;
         for (int axis = 0; axis < to.Length; axis++)
         {

@@ -73,6 +73,8 @@ internal sealed class FoundRoles
             if (role is Carries carries && _source.Graph.Producer(carries.Source) is { } m && _source.Analysis.Node(m) is { } own
                 && OperatorRules.For(norm.Node)?.ChannelNormEpsilon(norm) is { } epsilon && OperatorRules.For(own.Node)?.ChannelNormEpsilon(own) is { } ownEpsilon)
                 epsilons.Add(new NormEpsilon(n, -1, epsilon, ownEpsilon));
+            if (how.Share is { } share && Number(_target, share) is { } by)
+                epsilons.Add(new NormEpsilon(share.Node, share.Input, by, 1) { IsShare = true });
             foreach (Filled filled in how.Filled)
                 if (norm.Node.OpType == "Add" && Number(_target, filled.Target) is { } to && Number(_source, filled.Source) is { } from)
                     epsilons.Add(new NormEpsilon(filled.Target.Node, filled.Target.Input, to, from));

@@ -16,6 +16,9 @@ internal sealed record LayerView(int Node, NodeAxes Axes, LinearLayer Layer, Use
     /// <summary>Whether each input channel has a kernel of its own.</summary>
     public bool IsDepthwise => Layer.Groups > 1 && Axes.In(Layer.WeightInput)[1].Size == 1;
 
+    /// <summary>How many channels a group of a convolution reads.</summary>
+    public long GroupInputs => Layer.Transposed ? Axes.In(Layer.WeightInput)[0].Size / Layer.Groups : Axes.In(Layer.WeightInput)[1].Size;
+
     /// <summary>What the product of input and weight is multiplied by.</summary>
     public double ProductFactor => Axes.Node.OpType == "Gemm" ? Axes.Attribute("alpha")?.F ?? 1 : 1;
 

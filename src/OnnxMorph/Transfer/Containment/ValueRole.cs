@@ -64,7 +64,11 @@ internal sealed record NumberStart(double Number) : WeightStart;
 /// </param>
 /// <param name="Factor">κ, where the inputs are.</param>
 /// <param name="Scale">What all of it is multiplied by.</param>
-internal sealed record UnitStart(string Source, int Axis, int Start, int Count, string Input, int Layer, IReadOnlyList<int> Taps, int Mirror, double Factor, double Scale) : WeightStart;
+internal sealed record UnitStart(string Source, int Axis, int Start, int Count, string Input, int Layer, IReadOnlyList<int> Taps, int Mirror, double Factor, double Scale) : WeightStart
+{
+    /// <summary>Whether it reads all channels of the source's value, also where it gives on some of them alone.</summary>
+    public bool ReadsAll { get; init; }
+}
 
 /// <summary>A constant of the target that is filled from one of the source.</summary>
 /// <param name="Target">The target's use.</param>
@@ -105,4 +109,10 @@ internal sealed record Derivation(params (string Value, ValueRole Role)[] Needs)
 
     /// <summary>Whether inputs may hold channels between those that are asked for.</summary>
     public bool TakesOthers { get; init; }
+
+    /// <summary>Whether they may where the axis of these channels is one of the value's too, because the node only moves elements.</summary>
+    public bool Moves { get; init; }
+
+    /// <summary>The single number that makes a mean over more channels good, as a morph puts it where nothing behind takes it; null elsewhere.</summary>
+    public Use? Share { get; init; }
 }

@@ -65,20 +65,21 @@ internal sealed class AxisReading(ScaleRule scale, bool interpolated)
         return AxisMap.FromTaps(dual.SourceSize, dual.FreshSize, all);
     }
 
-    // W'[:, c] = Σ_j W[:, j]·E[c, j] / Σ_c' E[c', j]: 1 / count of copies, and the sum of what was merged. Copies alone get noise too.
+    // W'[:, c] = Σ_j W[:, j]·E[c, j] / Σ_c' E[c', j]: 1 / count of copies, and the sum of what was merged. Copies alone get noise too. What some
+    // channel holds by itself is read from there, whatever means it is part of.
     private static AxisMap Shared(AxisMap made, ulong? seed)
     {
-        var merged = new HashSet<int>();
+        HashSet<int> merged = [], alone = [];
         var held = new double[made.SourceSize];
         for (int c = 0; c < made.Size; c++)
             foreach (Tap tap in made[c])
             {
-                if (made[c].Length > 1)
-                    merged.Add(tap.Source);
+                (made[c].Length > 1 ? merged : alone).Add(tap.Source);
                 if (tap.Source < held.Length)
                     held[tap.Source] += tap.Weight;
             }
 
+        merged.ExceptWith(alone);
         if (merged.Count == 0)
             return SpaceMaps.Dual(made, seed);
         bool[] mixed = [.. Enumerable.Range(0, made.Size).Select(c => made[c].ToArray().Any(tap => merged.Contains(tap.Source)))];

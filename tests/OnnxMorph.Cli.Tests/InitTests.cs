@@ -94,7 +94,7 @@ public sealed class InitTests : IDisposable
         foreach (string model in (string[])["digits_resnet.onnx", "digits_resnet_folded.onnx", "digits_mobilenet.onnx", "digits_transformer.onnx"])
         {
             await Command.Succeed("init", Workspace.Model(model), "-o", _files["none.onnx"], "--growth", "none", "--force");
-            await Command.Succeed("init", Workspace.Model(model), "-o", _files["variance.onnx"], "--force");
+            await Command.Succeed("init", Workspace.Model(model), "-o", _files["variance.onnx"], "--growth", "variance", "--force");
             await Command.Succeed("verify", _files["none.onnx"], _files["variance.onnx"], "--inputs", Workspace.Samples);
         }
     }

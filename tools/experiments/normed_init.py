@@ -222,7 +222,8 @@ def mean_losses(results, network, arm, seeds=None):
 
 def plan(results, networks, arms, rates, seeds, sweep_seeds, epochs, beyond=3):
     """First every rate with the sweep's seeds; then further rates, half a decade each, while the best one is the last on its side; then the
-    other seeds at the best rate. The best rate has the lowest mean loss over the sweep's seeds."""
+    other seeds at the best rate and the one below it, and further down for as long as a seed collapses. The best rate has the lowest mean loss over the
+    sweep's seeds."""
     runs = []
     for network in networks:
         for arm in arms:
@@ -239,24 +240,29 @@ def plan(results, networks, arms, rates, seeds, sweep_seeds, epochs, beyond=3):
                 if len(tried) < len(rates) + beyond and best in (min(tried), max(tried)):
                     tried.append(float(f"{best / 10 ** 0.5 if best == min(tried) else best * 10 ** 0.5:.1g}"))
                     continue
-                runs += [run(best, seed) for seed in range(sweep_seeds, seeds)]
+                for place, rate in enumerate(sorted((r for r in tried if r <= best), reverse=True)):
+                    runs += [run(rate, seed) for seed in range(sweep_seeds, seeds)]
+                    values = mean_losses(results, network, arm)[rate]
+                    if place > 0 and (len(values) < seeds or max(values) <= COLLAPSED):
+                        break
                 break
     return runs
 
 
-def summarise(results, sweep_seeds):
-    """For each network and arm the rate that the sweep chose: mean, spread and collapses over all its seeds."""
+def summarise(results):
+    """For each network and arm, of the rates that were run with most seeds the one with the lowest mean: mean, spread and collapses over them."""
     table = {}
     for network in sorted({r["run"]["network"] for r in results}):
         for arm in ARMS:
-            swept, losses = mean_losses(results, network, arm, range(sweep_seeds)), mean_losses(results, network, arm)
-            if not swept:
+            losses = mean_losses(results, network, arm)
+            if not losses:
                 continue
-            rate = min(swept, key=lambda k: statistics.mean(swept[k]))
+            most = max(map(len, losses.values()))
+            rate = min((k for k in losses if len(losses[k]) == most), key=lambda k: statistics.mean(losses[k]))
             best = losses[rate]
             table[f"{network}/{arm}"] = {
-                "rate": rate, "rates": sorted(losses), "loss": statistics.mean(best), "spread": statistics.stdev(best) if len(best) > 1 else 0, "seeds": len(best),
-                "collapsed": sum(v > COLLAPSED for v in best), "collapsed_in_sweep": sum(v > COLLAPSED for values in losses.values() for v in values),
+                "rate": rate, "rates": sorted(losses), "loss": float(statistics.mean(best)), "spread": float(statistics.stdev(best)) if len(best) > 1 else 0.0, "seeds": len(best),
+                "collapsed": int(sum(v > COLLAPSED for v in best)), "collapsed_anywhere": int(sum(v > COLLAPSED for values in losses.values() for v in values)),
                 "runs": sum(map(len, losses.values())),
                 "accuracy": statistics.mean(r["result"]["accuracy"] for r in results if (r["run"]["network"], r["run"]["arm"], r["run"]["rate"]) == (network, arm, rate))}
     return table
@@ -268,7 +274,7 @@ def markdown(table):
         network, arm = name.split("/")
         he = table.get(f"{network}/he")
         ours, theirs = PUBLISHED[network]
-        lines.append(f"| {network} | {arm} | {row['rate']:g} | {row['loss']:.3f} | {row['spread']:.3f} | {row['accuracy']:.2f} | {row['collapsed']} of {row['seeds']} | {row['collapsed_in_sweep']} of {row['runs']} | "
+        lines.append(f"| {network} | {arm} | {row['rate']:g} | {row['loss']:.3f} | {row['spread']:.3f} | {row['accuracy']:.2f} | {row['collapsed']} of {row['seeds']} | {row['collapsed_anywhere']} of {row['runs']} | "
                      f"{row['loss'] / he['loss'] if he else float('nan'):.2f} | {ours / theirs:.2f} |")
     return "\n".join(lines) + "\n"
 
@@ -313,7 +319,7 @@ def main():
         export(kind, args.output)
     wanted = functools.partial(plan, networks=args.networks, arms=args.arms, rates=args.rates, seeds=args.seeds, sweep_seeds=args.sweep_seeds, epochs=args.epochs)
     results = frame.carry_out(wanted, functools.partial(train, args.output), args.output / "results.json", args.minutes, args.workers)
-    table = summarise(results, args.sweep_seeds)
+    table = summarise(results)
     (args.output / "summary.json").write_text(json.dumps(table, indent=1))
     (args.output / "results.md").write_text(markdown(table))
     plot(results, table, args.output / "curves.png")

@@ -26,9 +26,9 @@ internal static partial class InitCommand
         method.AcceptOnlyFromAmong([.. Enum.GetValues<InitMethod>().Select(Name)]);
         var growth = new Option<string>("--growth")
         {
-            Description = "With normed, how shared parameters are kept from outgrowing others: variance, share, multipliers (of learning rates), reparametrised (in the graph) or none.",
+            Description = "With normed, how shared parameters are kept from outgrowing others: share, variance, multipliers (of learning rates), reparametrised (in the graph) or none.",
             HelpName = "RULE",
-            DefaultValueFactory = _ => "variance",
+            DefaultValueFactory = _ => "share",
         };
         growth.AcceptOnlyFromAmong([.. Enum.GetValues<GrowthRule>().Select(Name)]);
         var mode = new Option<string?>("--mode") { Description = "What the variance is inverse to: fan-in, fan-out, average or geometric; each method has its own.", HelpName = "MODE" };

@@ -102,7 +102,7 @@ public sealed record InitOptions
     public InitMethod Method { get; init; }
 
     /// <summary>Growth, for <see cref="InitMethod.Normed"/>.</summary>
-    public GrowthRule Growth { get; init; }
+    public GrowthRule Growth { get; init; } = GrowthRule.Share;
 
     /// <summary>What the variance is inverse to; null is the method's own.</summary>
     public FanMode? Mode { get; init; }

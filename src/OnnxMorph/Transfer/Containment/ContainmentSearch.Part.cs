@@ -91,8 +91,8 @@ internal partial class ContainmentSearch
             return "nothing that it is trained on makes it so";
         string own = carries.Source;
         if (_target.Graph.Producer(value) is not { } n)
-            return _inputs.GetValueOrDefault(value) == own && _target.Analysis.Shapes.Dims(value) is { } given && _source.Analysis.Shapes.Dims(own) is { } ownGiven
-                ? $"callers give it as {Sizes(given)}, and the source's as {Sizes(ownGiven)}" : $"it is the input '{value}'";
+            return _inputs.GetValueOrDefault(value) == own && !Fits(value, new Carries(own)) && _target.Analysis.Shapes.Dims(value) is { } given && _source.Analysis.Shapes.Dims(own) is { } ownGiven
+                ? $"callers give it as {Sizes(given)}, and the source's as {Sizes(ownGiven)}" : $"it is the input '{value}', which callers give";
         NodeProto node = _target.Graph.Nodes[n];
         string to = ModelGraph.Describe(node);
         if (_source.Graph.Producer(own) is not { } m)
@@ -128,7 +128,8 @@ internal partial class ContainmentSearch
     /// <summary>What a role is, in words.</summary>
     public static string What(ValueRole role) => role switch
     {
-        Carries carries => $"'{carries.Source}' of the source",
+        Carries carries => (carries.Factor == 1 ? "" : FormattableString.Invariant($"{carries.Factor} times ")) + (carries.IsWhole ? "" : $"channels {carries.Start} to {carries.Start + carries.Size - 1} of ")
+            + $"'{carries.Source}' of the source" + (carries.Bare ? " without its bias" : ""),
         Mirrors mirrors => $"'{mirrors.Source}' of the source and its negative",
         Holds holds => FormattableString.Invariant($"{holds.Number} everywhere"),
         _ => "",

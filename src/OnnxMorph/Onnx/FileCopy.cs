@@ -15,12 +15,20 @@ internal static partial class FileCopy
 
     private static volatile bool s_inKernel = OperatingSystem.IsLinux();
 
-    /// <summary>Copies <paramref name="length"/> bytes; <paramref name="name"/> is what messages call the source.</summary>
-    public static void Copy(SafeFileHandle source, long from, SafeFileHandle target, long to, long length, string name)
+    /// <summary>Copies part of a file to a place in another.</summary>
+    /// <param name="source">Where from.</param>
+    /// <param name="from">Its first byte.</param>
+    /// <param name="target">Where to.</param>
+    /// <param name="to">Its first byte.</param>
+    /// <param name="length">How many bytes.</param>
+    /// <param name="name">What messages call the source.</param>
+    /// <param name="throughMemory">Whether to copy through memory even where the operating system could do it.</param>
+    /// <exception cref="EndOfStreamException">The source ends before.</exception>
+    public static void Copy(SafeFileHandle source, long from, SafeFileHandle target, long to, long length, string name, bool throughMemory = false)
     {
         while (length > 0)
         {
-            long copied = s_inKernel ? CopyInKernel(source, from, target, to, length) : -1;
+            long copied = s_inKernel && !throughMemory ? CopyInKernel(source, from, target, to, length) : -1;
             if (copied < 0)
                 copied = CopyThroughMemory(source, from, target, to, length);
             if (copied == 0)

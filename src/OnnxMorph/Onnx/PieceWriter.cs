@@ -1,7 +1,6 @@
 using System.Buffers;
 using System.Runtime.ExceptionServices;
 using Microsoft.Win32.SafeHandles;
-using OnnxMorph.Weights;
 
 namespace OnnxMorph.Onnx;
 

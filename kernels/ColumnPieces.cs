@@ -21,8 +21,8 @@ internal readonly record struct ColumnPiece(int Target, int Length, int First, i
 /// </summary>
 internal sealed class ColumnPieces
 {
-    /// <summary>Pieces shorter than this on average are walked column by column.</summary>
-    private const int ShortPiece = 6;
+    /// <summary>Pieces shorter than this on average are walked column by column: those that are moved, and those that are summed.</summary>
+    private const int ShortMoved = 2, ShortSummed = 6;
 
     private readonly List<(long Position, int Place)> _runs = [];
 
@@ -31,7 +31,8 @@ internal sealed class ColumnPieces
     /// <param name="run">Elements that a column stands for.</param>
     /// <param name="sourceLength">Elements of the source row.</param>
     /// <param name="fresh">Whether the row is fresh, so that every term is drawn.</param>
-    public ColumnPieces(TermTable columns, int run, int sourceLength, bool fresh)
+    /// <param name="moved">Whether columns are moved rather than summed.</param>
+    public ColumnPieces(TermTable columns, int run, int sourceLength, bool fresh, bool moved)
     {
         long[] positions = Pack(columns, run, fresh);
         SourceLength = fresh ? 0 : sourceLength;
@@ -48,9 +49,10 @@ internal sealed class ColumnPieces
         }
 
         Pieces = [.. pieces];
+        HasGaps = pieces.Exists(p => p.Count == 0);
         Depth = pieces.Count == 0 ? 0 : pieces.Max(p => p.Count);
         int length = columns.Count * run;
-        if (Depth > 0 && (long)pieces.Count * ShortPiece > length && (long)Depth * columns.Count <= 2L * Terms.Length)
+        if (Depth > 0 && (long)pieces.Count * (moved ? ShortMoved : ShortSummed) > length && (long)Depth * columns.Count <= 2L * Terms.Length)
             Spread(length);
     }
 
@@ -65,6 +67,9 @@ internal sealed class ColumnPieces
 
     /// <summary>Elements that a row draws.</summary>
     public int DrawnLength { get; private set; }
+
+    /// <summary>Whether columns have no terms.</summary>
+    public bool HasGaps { get; }
 
     /// <summary>The most terms that a column has.</summary>
     public int Depth { get; }

@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 
 namespace OnnxMorph.Kernels;
 
@@ -58,38 +59,55 @@ internal sealed class SimdDevice : KernelDevice
             return;
         }
 
+        if (row.Pieces.HasGaps)
+            target.Clear();
         int end = start + target.Length;
-        foreach (ColumnPiece piece in row.Pieces.From(start))
+        ref T source = ref MemoryMarshal.GetReference(row.Source), drawn = ref MemoryMarshal.GetReference(row.Drawn), first = ref MemoryMarshal.GetReference(target);
+        ReadOnlySpan<ColumnTerm> terms = row.Pieces.Terms;
+        foreach (ref readonly ColumnPiece piece in row.Pieces.From(start))
         {
             if (piece.Target >= end)
                 break;
-            int skip = Math.Max(0, start - piece.Target), length = Math.Min(end, piece.End) - piece.Target - skip;
-            Span<T> part = target.Slice(piece.Target + skip - start, length);
             if (piece.Count == 0)
-                part.Clear();
-            else
-                Copy(row.At(row.Pieces.Terms[piece.First].Index, skip, length), part);
+                continue;
+            int skip = Math.Max(0, start - piece.Target), index = terms[piece.First].Index;
+            Copy(
+                ref index >= 0 ? ref Unsafe.Add(ref source, index + skip - row.Start) : ref Unsafe.Add(ref drawn, ~index + skip),
+                ref Unsafe.Add(ref first, piece.Target + skip - start), Math.Min(end, piece.End) - piece.Target - skip);
         }
     }
 
-    /// <summary>Copies; a call costs more than the few elements of a kernel's positions, which two vectors that overlap move.</summary>
+    /// <summary>
+    /// Copies; a call costs more than the few elements of a kernel's positions, which two words or vectors that overlap move. Not checked, for the
+    /// same reason as <see cref="Gather"/>.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Copy<T>(ReadOnlySpan<T> source, Span<T> target)
+    private static void Copy<T>(ref T source, ref T target, int length)
         where T : unmanaged
     {
-        int bytes = target.Length * Unsafe.SizeOf<T>();
-        if (bytes < Vector<byte>.Count || bytes > 2 * Vector<byte>.Count)
+        ref byte from = ref Unsafe.As<T, byte>(ref source), to = ref Unsafe.As<T, byte>(ref target);
+        int bytes = length * Unsafe.SizeOf<T>();
+        switch (bytes)
         {
-            source.CopyTo(target);
-            return;
+            case >= 32 and <= 64:
+                (Vector256<byte> head, Vector256<byte> tail) = (Vector256.LoadUnsafe(ref from), Vector256.LoadUnsafe(ref from, (nuint)bytes - 32));
+                head.StoreUnsafe(ref to);
+                tail.StoreUnsafe(ref to, (nuint)bytes - 32);
+                break;
+            case >= 16 and < 32:
+                (Vector128<byte> first, Vector128<byte> last) = (Vector128.LoadUnsafe(ref from), Vector128.LoadUnsafe(ref from, (nuint)bytes - 16));
+                first.StoreUnsafe(ref to);
+                last.StoreUnsafe(ref to, (nuint)bytes - 16);
+                break;
+            case >= 8 and < 16:
+                (ulong low, ulong high) = (Unsafe.ReadUnaligned<ulong>(ref from), Unsafe.ReadUnaligned<ulong>(ref Unsafe.Add(ref from, bytes - 8)));
+                Unsafe.WriteUnaligned(ref to, low);
+                Unsafe.WriteUnaligned(ref Unsafe.Add(ref to, bytes - 8), high);
+                break;
+            default:
+                MemoryMarshal.CreateReadOnlySpan(ref source, length).CopyTo(MemoryMarshal.CreateSpan(ref target, length));
+                break;
         }
-
-        ref byte from = ref Unsafe.As<T, byte>(ref MemoryMarshal.GetReference(source));
-        ref byte to = ref Unsafe.As<T, byte>(ref MemoryMarshal.GetReference(target));
-        nuint last = (nuint)(bytes - Vector<byte>.Count);
-        Vector<byte> head = Vector.LoadUnsafe(ref from), tail = Vector.LoadUnsafe(ref from, last);
-        head.StoreUnsafe(ref to);
-        tail.StoreUnsafe(ref to, last);
     }
 
     /// <summary>

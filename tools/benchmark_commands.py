@@ -25,10 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-
-import numpy
-import onnx
-import onnx.numpy_helper
+from importlib.metadata import version
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COMMAND = ROOT / "artifacts/publish/onnxmorph"
@@ -45,7 +42,7 @@ def main():
     print(HEAD.format(
         processor=processor(), cores=os.cpu_count(), memory=memory(), system=platform.platform(), runs=options.runs,
         command=run([str(options.command), "--version"]).printed.strip(), dotnet=dotnet(), python=platform.python_version(),
-        onnx=onnx.__version__, numpy=numpy.__version__, load=load()))
+        onnx=version("onnx"), numpy=version("numpy"), load=load()))
     for model in options.models:
         measure(model, options)
     print(f"\nLoad at the end: {load()}.")
@@ -91,7 +88,7 @@ def table(model, source, size, results):
         return statistics.median(getattr(r, field) for r in results[name])
 
     names = list(results)
-    copied, python, morphed, _, version = names
+    copied, python, morphed, _, idle = names
     print(f"\n## {model.stem}: {source / 1e6:.0f} MB, widened {size / 1e6:.0f} MB\n")
     print("| | wall s | user s | system s | peak MB | times `cp` |\n|---|---:|---:|---:|---:|---:|")
     for name in names:
@@ -100,7 +97,7 @@ def table(model, source, size, results):
     each = [(p.wall / m.wall, m.wall / c.wall) for p, m, c in zip(results[python], results[morphed], results[copied])]
     print(f"\nTurn by turn, the command takes {statistics.median(c for _, c in each):.2f} times as long as `cp` and Python "
           f"{statistics.median(p for p, _ in each):.1f} times as long as the command. Its peak is "
-          f"{(median(morphed, 'peak') - median(version, 'peak')) / 1e3:.0f} MB above that of `--version`.")
+          f"{(median(morphed, 'peak') - median(idle, 'peak')) / 1e3:.0f} MB above that of `--version`.")
 
 
 Times = collections.namedtuple("Times", "wall user system peak")
@@ -129,6 +126,11 @@ def emptied(folder):
 
 def rewrite(source, like, output):
     """The rewrite by hand: the shapes are the command's, so that both write as much; what stands in them is of the kind that the command writes."""
+    # Only here: a process that is started counts as its own what the one that starts it has in memory.
+    import numpy
+    import onnx
+    import onnx.numpy_helper
+
     model = onnx.load(source)
     shapes = {tensor.name: tuple(tensor.dims) for tensor in onnx.load(like, load_external_data=False).graph.initializer}
     for tensor in model.graph.initializer:

@@ -12,7 +12,7 @@ namespace OnnxMorph.Benchmarks;
 /// the ratio is how far from copy bandwidth a kernel is.
 /// </summary>
 [ShortRunJob]
-public partial class MapBenchmarks
+public class MapBenchmarks
 {
     private const int Rows = 512;
     private const int Columns = 8192;

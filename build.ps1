@@ -7,7 +7,7 @@ Builds, tests, packs or publishes OnnxMorph. Every target is one plain dotnet co
 Builds and tests.
 .EXAMPLE
 ./build.ps1 Publish -Runtime win-x64
-Puts the command and its libraries for 64-bit Windows into artifacts/publish.
+Puts the command and its libraries, compiled for 64-bit Windows, into artifacts/publish.
 .EXAMPLE
 ./build.ps1 Build -OnnxRuntime Gpu
 Builds against the GPU package of ONNX Runtime.
@@ -52,8 +52,9 @@ try {
             'Test' { Invoke-DotNet test -c $Configuration }
             'Pack' { Invoke-DotNet pack -c $Configuration -o artifacts/packages }
             'Publish' {
-                $platform = if ($Runtime) { @('-r', $Runtime, '--self-contained', 'false') } else { @() }
-                Invoke-DotNet publish src/OnnxMorph.Cli -c $Configuration -o artifacts/publish @platform
+                # For one platform the code is compiled beforehand (ReadyToRun), so that the command starts at once.
+                if (-not $Runtime) { $Runtime = [System.Runtime.InteropServices.RuntimeInformation]::RuntimeIdentifier }
+                Invoke-DotNet publish src/OnnxMorph.Cli -c $Configuration -o artifacts/publish -r $Runtime --self-contained false
             }
             'Clean' { Invoke-DotNet clean -c $Configuration }
         }

@@ -47,8 +47,12 @@ public static class KernelDevices
     /// <exception cref="NotSupportedException">There is no such device.</exception>
     public static KernelDevice Open(DeviceChoice choice)
     {
-        if (choice == DeviceChoice.Cpu)
-            return KernelDevice.Simd;
+        // A method of its own, so that ILGPU is only loaded for a machine that has something for it.
+        return choice == DeviceChoice.Cpu || (choice == DeviceChoice.Auto && !AcceleratorDrivers.Any()) ? KernelDevice.Simd : OpenAccelerator(choice);
+    }
+
+    private static KernelDevice OpenAccelerator(DeviceChoice choice)
+    {
         Context? context = TryCreateContext();
         Device? device = Accelerators(context).FirstOrDefault(d => choice switch
         {
@@ -85,9 +89,13 @@ public static class KernelDevices
         return result;
     }
 
-    /// <summary>ILGPU looks for driver libraries; a machine with a broken one must still have its processor.</summary>
+    /// <summary>
+    /// Null where there is no accelerator: ILGPU looks for driver libraries, and a machine with a broken one must still have its processor.
+    /// </summary>
     private static Context? TryCreateContext()
     {
+        if (!AcceleratorDrivers.Any())
+            return null;
         try
         {
             return Context.Create(builder => builder.Cuda().OpenCL());

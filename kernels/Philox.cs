@@ -44,14 +44,19 @@ internal static class Philox
     /// <summary>The random words at <paramref name="position"/> and after.</summary>
     public static void Fill(ulong seed, long position, Span<uint> words)
     {
-        int index = 0;
-        for (; index < words.Length && (position & 3) != 0; index++, position++)
-            words[index] = Word(seed, position);
         int step = 4 * Vector<ulong>.Count;
-        for (; words.Length - index >= step; index += step, position += step)
-            Blocks((ulong)position >> 2, seed, MemoryMarshal.Cast<uint, ulong>(words.Slice(index, step)));
-        for (; index < words.Length; index++, position++)
-            words[index] = Word(seed, position);
+        Span<uint> part = stackalloc uint[step];
+        while (!words.IsEmpty)
+        {
+            // Positions that start within a block, and fewer words than a step has: whole blocks all the same, of which a part is taken.
+            int skip = (int)(position & 3), count = Math.Min(words.Length, step - skip);
+            Span<uint> blocks = count == step ? words : part;
+            Blocks((ulong)position >> 2, seed, MemoryMarshal.Cast<uint, ulong>(blocks[..step]));
+            if (count < step)
+                part.Slice(skip, count).CopyTo(words);
+            words = words[count..];
+            position += count;
+        }
     }
 
     /// <summary>Consecutive blocks side by side, one a lane; the same as <see cref="Block"/>.</summary>
@@ -76,6 +81,15 @@ internal static class Philox
 
         var mask = new Vector<ulong>(uint.MaxValue);
         Vector<ulong> low = (c0 & mask) | Vector.ShiftLeft(c1, 32), high = (c2 & mask) | Vector.ShiftLeft(c3, 32);
+        if (Avx2.IsSupported && Vector<ulong>.Count == Vector256<ulong>.Count)
+        {
+            // Unpacking works within halves of a vector: lanes 0 and 2, 1 and 3.
+            Vector256<ulong> even = Avx2.UnpackLow(low.AsVector256(), high.AsVector256()), odd = Avx2.UnpackHigh(low.AsVector256(), high.AsVector256());
+            Avx2.Permute2x128(even, odd, 0x20).CopyTo(pairs);
+            Avx2.Permute2x128(even, odd, 0x31).CopyTo(pairs[4..]);
+            return;
+        }
+
         for (int lane = 0; lane < Vector<ulong>.Count; lane++)
             (pairs[2 * lane], pairs[2 * lane + 1]) = (low[lane], high[lane]);
     }

@@ -1,19 +1,16 @@
 using System.Buffers;
 using System.Numerics;
-using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 
 namespace OnnxMorph.Kernels;
 
 /// <summary>The kernels on the processor: block moves and <see cref="Vector{T}"/>; parallelism is the caller's, by windows.</summary>
 internal sealed class SimdDevice : KernelDevice
 {
-    /// <summary>Columns that are summed at a time; their sums stay in the first-level cache.</summary>
-    private const int Tile = 2048;
-
-    /// <summary>The same where columns are drawn: columns that draw the same positions are best summed together.</summary>
-    private const int DrawnTile = 16384;
+    /// <summary>Columns that are gathered or summed at a time; what they need stays in the first-level cache.</summary>
+    private const int Tile = 1024;
 
     public override string Name => $"cpu ({Vector<byte>.Count * 8}-bit vectors)";
 
@@ -22,341 +19,422 @@ internal sealed class SimdDevice : KernelDevice
         window.Check(source.Length, output.Length);
         if (output.IsEmpty)
             return;
-        if (window.Map.IsPick)
-            Pick(window, source, output);
-        else
-            Scale(window, source, output);
+        switch (window.Map.IsPick ? window.Map.Format.Size() : 0, window.Map.Format)
+        {
+            case (1, _): Pick<byte>(window, source, output); break;
+            case (2, _): Pick<ushort>(window, source, output); break;
+            case (4, _): Pick<uint>(window, source, output); break;
+            case (8, _): Pick<ulong>(window, source, output); break;
+            case (16, _): Pick<UInt128>(window, source, output); break;
+            case (_, ElementFormat.Float64): Sum<double, NearestRounding>(window, source, output); break;
+            case (_, ElementFormat.Float32): Sum<float, NearestRounding>(window, source, output); break;
+            default: SumHalves(window, source, output); break;
+        }
     }
 
-    private static void Pick(MapWindow window, ReadOnlySpan<byte> source, Span<byte> output)
+    private static void Pick<T>(MapWindow window, ReadOnlySpan<byte> source, Span<byte> output)
+        where T : unmanaged
     {
-        int size = window.Map.Format.Size();
-        int sourceBytes = (window.SourceColumnEnd - window.SourceColumnStart) * size;
-        int outputBytes = (window.ColumnEnd - window.ColumnStart) * size;
+        using var rows = new RowReader<T>(window, MemoryMarshal.Cast<byte, T>(source), window.Map.Pieces);
+        Span<T> results = MemoryMarshal.Cast<byte, T>(output);
+        int width = window.ColumnEnd - window.ColumnStart;
         for (int row = 0; row < window.Rows.Count; row++)
         {
-            Span<byte> target = output.Slice(row * outputBytes, outputBytes);
-            int first = window.Rows.Starts[row];
-            if (first == window.Rows.Starts[row + 1] || window.Map.Layers.Length == 0)
-            {
+            Span<T> target = results.Slice(row * width, width);
+            if (window.Rows.Starts[row] == window.Rows.Starts[row + 1])
                 target.Clear();
-                continue;
-            }
-
-            Term term = window.Rows.Terms[first];
-            ReadOnlySpan<byte> origin = term.Source < 0 ? default : source.Slice((int)term.Source * sourceBytes, sourceBytes);
-            switch (size)
-            {
-                case 1: PickRow<byte>(window, term, origin, target); break;
-                case 2: PickRow<ushort>(window, term, origin, target); break;
-                case 4: PickRow<uint>(window, term, origin, target); break;
-                case 8: PickRow<ulong>(window, term, origin, target); break;
-                default: PickRow<UInt128>(window, term, origin, target); break;
-            }
-        }
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void PickRow<T>(MapWindow window, Term term, ReadOnlySpan<byte> sourceBytes, Span<byte> targetBytes)
-        where T : unmanaged
-    {
-        ReadOnlySpan<T> source = MemoryMarshal.Cast<byte, T>(sourceBytes);
-        Span<T> target = MemoryMarshal.Cast<byte, T>(targetBytes);
-        TensorMap map = window.Map;
-        ColumnLayer layer = map.Layers[0];
-        if (layer.Entries is { } entries)
-        {
-            PickEntries(window, entries, source, target);
-            return;
-        }
-
-        int written = window.ColumnStart;
-        foreach (Segment segment in layer.Clip(window.ColumnStart, window.ColumnEnd))
-        {
-            if (segment.Target > written)
-                target[(written - window.ColumnStart)..(segment.Target - window.ColumnStart)].Clear();
-            Span<T> part = target.Slice(segment.Target - window.ColumnStart, segment.Length);
-            if (segment.Source >= 0 && term.Source >= 0)
-                source.Slice(segment.Source - window.SourceColumnStart, segment.Length).CopyTo(part);
             else
-                map.Fill.Write(map.Format, term.Position * map.ExtendedRowLength + segment.Position, MemoryMarshal.AsBytes(part));
-            written = segment.End;
+                PickRow(rows.Read(window.Rows.Terms[window.Rows.Starts[row]]), window.ColumnStart, target);
         }
-
-        target[(written - window.ColumnStart)..].Clear();
     }
 
+    /// <summary>The columns from <paramref name="start"/> on of a row whose columns are copies.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void PickEntries<T>(MapWindow window, ColumnEntries entries, ReadOnlySpan<T> source, Span<T> target)
+    private static void PickRow<T>(Row<T> row, int start, Span<T> target)
         where T : unmanaged
     {
-        (int start, int end) = entries.Range(window.ColumnStart, window.ColumnEnd);
-        ReadOnlySpan<int> sources = entries.Sources.AsSpan(start, end - start);
-        if (sources.Length == target.Length)
+        if (row.Pieces.Indices is { Length: > 0 } indices)
         {
-            Gather(source, window.SourceColumnStart, sources, target);
+            Gather(row.Source, row.Start, indices[0].AsSpan(start, target.Length), target);
             return;
         }
 
-        // Checked where the window was made: targets and sources lie inside it.
-        target.Clear();
-        ref T origin = ref MemoryMarshal.GetReference(source);
-        ref T first = ref MemoryMarshal.GetReference(target);
-        ReadOnlySpan<int> columns = entries.Targets.AsSpan(start, end - start);
-        for (int i = 0; i < columns.Length; i++)
-            Unsafe.Add(ref first, columns[i] - window.ColumnStart) = Unsafe.Add(ref origin, sources[i] - window.SourceColumnStart);
+        if (row.Pieces.HasGaps)
+            target.Clear();
+        int end = start + target.Length;
+        ref T source = ref MemoryMarshal.GetReference(row.Source), drawn = ref MemoryMarshal.GetReference(row.Drawn), first = ref MemoryMarshal.GetReference(target);
+        ReadOnlySpan<ColumnTerm> terms = row.Pieces.Terms;
+        foreach (ref readonly ColumnPiece piece in row.Pieces.From(start))
+        {
+            if (piece.Target >= end)
+                break;
+            if (piece.Count == 0)
+                continue;
+            int skip = Math.Max(0, start - piece.Target), index = terms[piece.First].Index;
+            Copy(
+                ref index >= 0 ? ref Unsafe.Add(ref source, index + skip - row.Start) : ref Unsafe.Add(ref drawn, ~index + skip),
+                ref Unsafe.Add(ref first, piece.Target + skip - start), Math.Min(end, piece.End) - piece.Target - skip);
+        }
     }
 
     /// <summary>
-    /// The elements of a source row that the entries name. Not checked one by one: the map checked every source against
-    /// its axis, and the window found its source columns as the range of the same entries.
+    /// Copies; a call costs more than the few elements of a kernel's positions, which two words or vectors that overlap move. Not checked, for the
+    /// same reason as <see cref="Gather"/>.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Copy<T>(ref T source, ref T target, int length)
+        where T : unmanaged
+    {
+        ref byte from = ref Unsafe.As<T, byte>(ref source), to = ref Unsafe.As<T, byte>(ref target);
+        int bytes = length * Unsafe.SizeOf<T>();
+        switch (bytes)
+        {
+            case >= 32 and <= 64:
+                (Vector256<byte> head, Vector256<byte> tail) = (Vector256.LoadUnsafe(ref from), Vector256.LoadUnsafe(ref from, (nuint)bytes - 32));
+                head.StoreUnsafe(ref to);
+                tail.StoreUnsafe(ref to, (nuint)bytes - 32);
+                break;
+            case >= 16 and < 32:
+                (Vector128<byte> first, Vector128<byte> last) = (Vector128.LoadUnsafe(ref from), Vector128.LoadUnsafe(ref from, (nuint)bytes - 16));
+                first.StoreUnsafe(ref to);
+                last.StoreUnsafe(ref to, (nuint)bytes - 16);
+                break;
+            case >= 8 and < 16:
+                (ulong low, ulong high) = (Unsafe.ReadUnaligned<ulong>(ref from), Unsafe.ReadUnaligned<ulong>(ref Unsafe.Add(ref from, bytes - 8)));
+                Unsafe.WriteUnaligned(ref to, low);
+                Unsafe.WriteUnaligned(ref Unsafe.Add(ref to, bytes - 8), high);
+                break;
+            default:
+                MemoryMarshal.CreateReadOnlySpan(ref source, length).CopyTo(MemoryMarshal.CreateSpan(ref target, length));
+                break;
+        }
+    }
+
+    /// <summary>
+    /// The elements that the indices name. Not checked one by one: the map checked every source against its axis, and the window found its
+    /// source columns as the range of the same indices.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Gather<T>(ReadOnlySpan<T> source, int shift, ReadOnlySpan<int> sources, Span<T> target)
+    private static void Gather<T>(ReadOnlySpan<T> row, int shift, ReadOnlySpan<int> indices, Span<T> target)
         where T : unmanaged
     {
-        ref T origin = ref MemoryMarshal.GetReference(source);
-        for (int i = 0; i < target.Length; i++)
-            target[i] = Unsafe.Add(ref origin, sources[i] - shift);
-    }
-
-    private static void Scale(MapWindow window, ReadOnlySpan<byte> source, Span<byte> output)
-    {
-        switch (window.Map.Format)
+        // Four at a time, and taken before any is stored: the compiler cannot know that stores change no index.
+        ref T origin = ref MemoryMarshal.GetReference(row), first = ref MemoryMarshal.GetReference(target);
+        ref int index = ref MemoryMarshal.GetReference(indices[..target.Length]);
+        int i = 0;
+        for (; i <= target.Length - 4; i += 4)
         {
-            case ElementFormat.Float16: Scale<ushort, Float16Format>(window, source, output); break;
-            case ElementFormat.BFloat16: Scale<ushort, BFloat16Format>(window, source, output); break;
-            case ElementFormat.Float32: Scale<float, Float32Format>(window, source, output); break;
-            default: Scale<double, Float64Format>(window, source, output); break;
+            T a = Unsafe.Add(ref origin, Unsafe.Add(ref index, i) - shift), b = Unsafe.Add(ref origin, Unsafe.Add(ref index, i + 1) - shift);
+            T c = Unsafe.Add(ref origin, Unsafe.Add(ref index, i + 2) - shift), d = Unsafe.Add(ref origin, Unsafe.Add(ref index, i + 3) - shift);
+            Unsafe.Add(ref first, i) = a;
+            Unsafe.Add(ref first, i + 1) = b;
+            Unsafe.Add(ref first, i + 2) = c;
+            Unsafe.Add(ref first, i + 3) = d;
         }
+
+        for (; i < target.Length; i++)
+            Unsafe.Add(ref first, i) = Unsafe.Add(ref origin, Unsafe.Add(ref index, i) - shift);
     }
 
-    private static void Scale<T, TFormat>(MapWindow window, ReadOnlySpan<byte> sourceBytes, Span<byte> outputBytes)
-        where T : unmanaged
-        where TFormat : struct, IFloatFormat<T>
+    /// <summary>Formats of two bytes are computed with as float32, which holds them exactly, and rounded to it in a way that leaves their own rounding open.</summary>
+    private static void SumHalves(MapWindow window, ReadOnlySpan<byte> source, Span<byte> output)
     {
-        ReadOnlySpan<T> source = MemoryMarshal.Cast<byte, T>(sourceBytes);
-        Span<T> output = MemoryMarshal.Cast<byte, T>(outputBytes);
-        int tileLength = window.Map.HasFresh ? DrawnTile : Tile;
-        double[] sums = ArrayPool<double>.Shared.Rent(tileLength);
-        double[] values = ArrayPool<double>.Shared.Rent(tileLength);
-        T[] gathered = ArrayPool<T>.Shared.Rent(tileLength);
+        float[] sources = ArrayPool<float>.Shared.Rent(source.Length / 2), results = ArrayPool<float>.Shared.Rent(output.Length / 2);
+        FloatConversion.WidenToSingle(window.Map.Format, source, sources);
+        Sum<float, OddRounding>(
+            window, MemoryMarshal.AsBytes(sources.AsSpan(0, source.Length / 2)), MemoryMarshal.AsBytes(results.AsSpan(0, output.Length / 2)));
+        FloatConversion.RoundOdd(window.Map.Format, results.AsSpan(0, output.Length / 2), output);
+        ArrayPool<float>.Shared.Return(sources);
+        ArrayPool<float>.Shared.Return(results);
+    }
+
+    private static void Sum<T, TRounding>(MapWindow window, ReadOnlySpan<byte> source, Span<byte> output)
+        where T : unmanaged
+        where TRounding : struct, IRounding
+    {
+        using var rows = new RowReader<T>(window, MemoryMarshal.Cast<byte, T>(source), window.Map.SourcePieces ?? window.Map.Pieces);
+        Span<T> results = MemoryMarshal.Cast<byte, T>(output);
         int width = window.ColumnEnd - window.ColumnStart;
+        if (window.Map.SourcePieces is null)
+        {
+            for (int row = 0; row < window.Rows.Count; row++)
+                SumRow<T, TRounding>(window, row, rows, window.ColumnStart, results.Slice(row * width, width));
+            return;
+        }
+
+        // The source's own columns first, then their copies.
         int sourceWidth = window.SourceColumnEnd - window.SourceColumnStart;
-        double[] draws = ArrayPool<double>.Shared.Rent(window.Map.Layers.Select(layer => layer.Entries?.Drawn?.Count ?? 0).Append(0).Max());
-        T[] summed = ArrayPool<T>.Shared.Rent(window.Map.CopiesColumns ? sourceWidth : 0);
+        T[] summed = ArrayPool<T>.Shared.Rent(sourceWidth);
+        Span<T> whole = summed.AsSpan(0, sourceWidth);
         for (int row = 0; row < window.Rows.Count; row++)
         {
-            Span<T> target = output.Slice(row * width, width);
-            if (window.Map.CopiesColumns)
-            {
-                Span<T> whole = summed.AsSpan(0, sourceWidth);
-                for (int start = 0; start < sourceWidth; start += tileLength)
-                {
-                    Span<T> part = whole.Slice(start, Math.Min(tileLength, sourceWidth - start));
-                    Span<double> tile = sums.AsSpan(0, part.Length);
-                    SumSource<T, TFormat>(window, row, start, source, tile, values);
-                    FloatConversion.Round(window.Map.Format, tile, MemoryMarshal.AsBytes(part));
-                }
-
-                PickRow<T>(window, default, MemoryMarshal.AsBytes(whole), MemoryMarshal.AsBytes(target));
-                continue;
-            }
-
-            if (typeof(T) == typeof(float) && TryScaleSingles(
-                window, row, MemoryMarshal.Cast<byte, float>(sourceBytes), MemoryMarshal.Cast<T, float>(target)))
-                continue;
-            for (int start = 0; start < width; start += tileLength)
-            {
-                int length = Math.Min(tileLength, width - start);
-                Span<double> tile = sums.AsSpan(0, length);
-                SumTile<T, TFormat>(window, row, window.ColumnStart + start, source, tile, values, gathered, draws);
-                FloatConversion.Round(window.Map.Format, tile, MemoryMarshal.AsBytes(target.Slice(start, length)));
-            }
+            SumRow<T, TRounding>(window, row, rows, window.SourceColumnStart, whole);
+            PickRow(rows.Of(whole, window.Map.Pieces, 1), window.ColumnStart, results.Slice(row * width, width));
         }
 
-        ArrayPool<double>.Shared.Return(sums);
-        ArrayPool<double>.Shared.Return(values);
-        ArrayPool<T>.Shared.Return(gathered);
-        ArrayPool<double>.Shared.Return(draws);
         ArrayPool<T>.Shared.Return(summed);
     }
 
-    /// <summary>The most common scaling, one term an element in blocks, in one pass; the operations are those of the general way.</summary>
-    private static bool TryScaleSingles(MapWindow window, int row, ReadOnlySpan<float> source, Span<float> target)
+    private static void SumRow<T, TRounding>(MapWindow window, int row, RowReader<T> rows, int start, Span<T> target)
+        where T : unmanaged
+        where TRounding : struct, IRounding
     {
-        int first = window.Rows.Starts[row];
-        if (window.Rows.Starts[row + 1] != first + 1 || window.Map.HasFresh || window.Map.Layers is not [{ Entries: null } layer])
-            return false;
-        Term term = window.Rows.Terms[first];
-        int sourceWidth = window.SourceColumnEnd - window.SourceColumnStart;
-        ReadOnlySpan<float> origin = source.Slice((int)term.Source * sourceWidth, sourceWidth);
-        int written = window.ColumnStart;
-        foreach (Segment segment in layer.Clip(window.ColumnStart, window.ColumnEnd))
+        ReadOnlySpan<Term> terms = window.Rows.Terms.AsSpan(window.Rows.Starts[row]..window.Rows.Starts[row + 1]);
+        if (terms.IsEmpty)
         {
-            target[(written - window.ColumnStart)..(segment.Target - window.ColumnStart)].Clear();
-            FloatConversion.Scale(
-                origin.Slice(segment.Source - window.SourceColumnStart, segment.Length), term.Weight * segment.Weight,
-                target.Slice(segment.Target - window.ColumnStart, segment.Length));
-            written = segment.End;
+            target.Clear();
+            return;
         }
 
-        target[(written - window.ColumnStart)..].Clear();
-        return true;
-    }
-
-    /// <summary>Sums the terms of a row over the source columns from <paramref name="start"/> on, before columns are copied.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void SumSource<T, TFormat>(
-        MapWindow window, int row, int start, ReadOnlySpan<T> source, Span<double> sums, Span<double> values)
-        where T : unmanaged
-        where TFormat : struct, IFloatFormat<T>
-    {
-        TensorMap map = window.Map;
-        int sourceWidth = window.SourceColumnEnd - window.SourceColumnStart;
-        if (window.Rows.Starts[row] == window.Rows.Starts[row + 1])
-            sums.Clear();
-        for (int r = window.Rows.Starts[row]; r < window.Rows.Starts[row + 1]; r++)
+        if (terms.Length == 1)
         {
-            Term term = window.Rows.Terms[r];
-            ReadOnlySpan<double> elements = term.Source >= 0
-                ? FloatConversion.Widen<T, TFormat>(map.Format, source.Slice((int)term.Source * sourceWidth + start, sums.Length), values)
-                : Fresh<T, TFormat>(map, term.Position * map.ExtendedRowLength + window.SourceColumnStart + start, values[..sums.Length]);
-            if (r == window.Rows.Starts[row])
-                VectorSums.Multiply(elements, term.Weight, sums);
+            Row<T> only = rows.Read(terms[0]);
+            if (only.IsSpread)
+                SumSpread<T, TRounding>(only, start, target);
             else
-                VectorSums.MultiplyAdd(elements, term.Weight, sums);
+                SumPieces<T, TRounding>(only, only, 1, start, target);
+            return;
         }
+
+        if (terms.Length == 2 && rows.AreInPlace)
+        {
+            SumPieces<T, TRounding>(rows.Read(terms[0]), rows.Read(terms[1]), 2, start, target);
+            return;
+        }
+
+        double[] buffer = ArrayPool<double>.Shared.Rent(target.Length);
+        Span<double> sums = buffer.AsSpan(0, target.Length);
+        sums.Clear();
+        for (int i = 0; i < terms.Length; i++)
+            AddRow(rows.Read(terms[i]), start, sums, assign: i == 0);
+        VectorSums.Round<T, TRounding>(sums, target);
+        ArrayPool<double>.Shared.Return(buffer);
     }
 
+    /// <summary>A row of one or two terms, piece by piece; most pieces then have one or two terms in all.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void SumTile<T, TFormat>(
-        MapWindow window, int row, int columnStart, ReadOnlySpan<T> source, Span<double> sums, Span<double> values, Span<T> gathered,
-        Span<double> draws)
+    private static void SumPieces<T, TRounding>(Row<T> first, Row<T> second, int rows, int start, Span<T> target)
         where T : unmanaged
-        where TFormat : struct, IFloatFormat<T>
+        where TRounding : struct, IRounding
     {
-        TensorMap map = window.Map;
-        int sourceWidth = window.SourceColumnEnd - window.SourceColumnStart;
-        int columnEnd = columnStart + sums.Length;
-
-        // The first term is assigned rather than added to zero, which would turn −0 into +0.
-        bool assign = true;
-        sums.Clear();
-        for (int r = window.Rows.Starts[row]; r < window.Rows.Starts[row + 1]; r++, assign = false)
+        int end = start + target.Length;
+        foreach (ColumnPiece piece in first.Pieces.From(start))
         {
-            Term term = window.Rows.Terms[r];
-            ReadOnlySpan<T> origin = term.Source < 0 ? default : source.Slice((int)term.Source * sourceWidth, sourceWidth);
-            DrawTile<T, TFormat>(map, term, columnStart, columnEnd, fresh: true, draws);
-            if (term.Source < 0)
-                DrawTile<T, TFormat>(map, term, columnStart, columnEnd, fresh: false, draws);
-            foreach (ColumnLayer layer in map.Layers)
+            if (piece.Target >= end)
+                break;
+            int skip = Math.Max(0, start - piece.Target), length = Math.Min(end, piece.End) - piece.Target - skip;
+            Span<T> part = target.Slice(piece.Target + skip - start, length);
+            ReadOnlySpan<ColumnTerm> terms = first.Pieces.Terms.AsSpan(piece.First, piece.Count);
+            switch (rows * piece.Count)
             {
-                bool first = assign && layer.IsFirst;
-                if (layer.Entries is { } entries)
-                {
-                    AddEntries<T, TFormat>(window, entries, term, columnStart, origin, sums, values, gathered, draws, first);
-                    continue;
-                }
-
-                foreach (Segment segment in layer.Clip(columnStart, columnEnd))
-                {
-                    Span<double> part = sums.Slice(segment.Target - columnStart, segment.Length);
-                    double weight = term.Weight * segment.Weight;
-                    ReadOnlySpan<double> elements = segment.Source >= 0 && term.Source >= 0
-                        ? FloatConversion.Widen<T, TFormat>(map.Format, origin.Slice(segment.Source - window.SourceColumnStart, segment.Length), values)
-                        : Fresh<T, TFormat>(map, term.Position * map.ExtendedRowLength + segment.Position, values[..segment.Length]);
-                    if (first)
-                        VectorSums.Multiply(elements, weight, part);
-                    else
-                        VectorSums.MultiplyAdd(elements, weight, part);
-                }
+                case 0:
+                    part.Clear();
+                    break;
+                case 1:
+                    VectorSums.Scale<T, TRounding>(first.At(terms[0].Index, skip, length), first.Weight * terms[0].Weight, part);
+                    break;
+                case 2:
+                    ColumnTerm other = terms[^1];
+                    VectorSums.Combine<T, TRounding>(
+                        first.At(terms[0].Index, skip, length), first.Weight * terms[0].Weight,
+                        second.At(other.Index, skip, length), second.Weight * other.Weight, part);
+                    break;
+                default:
+                    SumPiece<T, TRounding>(first, second, rows, terms, skip, part);
+                    break;
             }
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void AddEntries<T, TFormat>(
-        MapWindow window, ColumnEntries entries, Term row, int columnStart,
-        ReadOnlySpan<T> source, Span<double> sums, Span<double> values, Span<T> gathered, ReadOnlySpan<double> draws, bool assign)
+    private static void SumPiece<T, TRounding>(Row<T> first, Row<T> second, int rows, ReadOnlySpan<ColumnTerm> terms, int skip, Span<T> target)
         where T : unmanaged
-        where TFormat : struct, IFloatFormat<T>
+        where TRounding : struct, IRounding
     {
-        (int start, int end) = entries.Range(columnStart, columnStart + sums.Length);
-        if (start == end)
-            return;
-        ReadOnlySpan<int> columns = entries.Targets.AsSpan(start, end - start);
-        ReadOnlySpan<double> weights = entries.Weights.AsSpan(start, end - start);
-        ReadOnlySpan<double> elements;
-        if (row.Source >= 0 && entries.Sources[start] >= 0)
+        Span<double> buffer = stackalloc double[Math.Min(Tile, target.Length)];
+        for (int done = 0; done < target.Length; done += Tile)
         {
-            Span<T> read = gathered[..columns.Length];
-            Gather(source, window.SourceColumnStart, entries.Sources.AsSpan(start, end - start), read);
-            elements = FloatConversion.Widen<T, TFormat>(window.Map.Format, read, values);
-        }
-        else
-        {
-            Gather(draws, 0, entries.Places.AsSpan(start, end - start), values[..columns.Length]);
-            elements = values[..columns.Length];
-        }
+            Span<double> sums = buffer[..Math.Min(Tile, target.Length - done)];
+            for (int row = 0; row < rows; row++)
+            {
+                Row<T> read = row == 0 ? first : second;
+                for (int k = 0; k < terms.Length; k++)
+                    VectorSums.Add(read.At(terms[k].Index, skip + done, sums.Length), read.Weight * terms[k].Weight, sums, assign: row + k == 0);
+            }
 
-        if (columns.Length == sums.Length)
-        {
-            // Every column of the tile has an entry, so the entries are the columns.
-            VectorSums.MultiplyAdd(elements, weights, row.Weight, sums, assign);
-            return;
-        }
-
-        for (int i = 0; i < columns.Length; i++)
-        {
-            double product = row.Weight * weights[i] * elements[i];
-            ref double sum = ref sums[columns[i] - columnStart];
-            sum = assign ? product : sum + product;
+            VectorSums.Round<T, TRounding>(sums, target.Slice(done, sums.Length));
         }
     }
 
-    /// <summary>Draws for the entries of a tile at their places in <paramref name="draws"/>: for columns that are fresh, or for those that are not.</summary>
-    private static void DrawTile<T, TFormat>(TensorMap map, Term row, int columnStart, int columnEnd, bool fresh, Span<double> draws)
+    /// <summary>A row of one term whose columns are walked one by one.</summary>
+    private static void SumSpread<T, TRounding>(Row<T> row, int start, Span<T> target)
         where T : unmanaged
-        where TFormat : struct, IFloatFormat<T>
+        where TRounding : struct, IRounding
     {
-        DrawnPositions? drawn = null;
-        int low = int.MaxValue, high = 0;
-        foreach (ColumnLayer layer in map.Layers)
+        Span<T> gathered = stackalloc T[Tile], others = stackalloc T[Tile];
+        Span<double> sums = stackalloc double[Tile];
+        for (int done = 0; done < target.Length; done += Tile)
         {
-            if (layer.Draws != fresh || layer.Entries is not { Drawn: not null } entries)
+            Span<T> part = target.Slice(done, Math.Min(Tile, target.Length - done));
+            Gather(row.Source, row.Start, row.Pieces.Indices![0].AsSpan(start + done, part.Length), gathered[..part.Length]);
+            ReadOnlySpan<double> weights = row.Pieces.Weights[0].AsSpan(start + done, part.Length);
+            if (row.Pieces.Depth == 1)
+            {
+                VectorSums.Scale<T, TRounding>(gathered, weights, row.Weight, part);
                 continue;
-            (int start, int end) = entries.Range(columnStart, columnEnd);
-            if (start == end)
-                continue;
-            ReadOnlySpan<int> places = entries.Places.AsSpan(start, end - start);
-            drawn = entries.Drawn;
-            low = Math.Min(low, TensorPrimitives.Min(places));
-            high = Math.Max(high, TensorPrimitives.Max(places) + 1);
-        }
+            }
 
-        if (drawn is null)
-            return;
-        foreach ((long position, int place, int length) in drawn.Runs(low, high))
-            Fresh<T, TFormat>(map, row.Position * map.ExtendedRowLength + position, draws.Slice(place, length));
+            if (row.Pieces.Depth == 2)
+            {
+                Gather(row.Source, row.Start, row.Pieces.Indices[1].AsSpan(start + done, part.Length), others[..part.Length]);
+                VectorSums.Combine<T, TRounding>(gathered, weights, others, row.Pieces.Weights[1].AsSpan(start + done, part.Length), row.Weight, part);
+                continue;
+            }
+
+            AddSpread(row, start + done, sums[..part.Length], gathered, assign: true);
+            VectorSums.Round<T, TRounding>(sums[..part.Length], part);
+        }
     }
 
-    /// <summary>Draws consecutive positions into <paramref name="values"/>.</summary>
-    private static ReadOnlySpan<double> Fresh<T, TFormat>(TensorMap map, long position, Span<double> values)
+    /// <summary>Adds one term of a row of several.</summary>
+    private static void AddRow<T>(Row<T> row, int start, Span<double> sums, bool assign)
         where T : unmanaged
-        where TFormat : struct, IFloatFormat<T>
     {
-        T[] elements = ArrayPool<T>.Shared.Rent(values.Length);
-        Span<T> drawn = elements.AsSpan(0, values.Length);
-        map.Fill.Write(map.Format, position, MemoryMarshal.AsBytes(drawn));
-        ReadOnlySpan<double> result = FloatConversion.Widen<T, TFormat>(map.Format, drawn, values);
-        if (typeof(T) == typeof(double))
+        if (row.IsSpread)
         {
-            result.CopyTo(values);
-            result = values;
+            Span<T> gathered = stackalloc T[Tile];
+            for (int done = 0; done < sums.Length; done += Tile)
+                AddSpread(row, start + done, sums.Slice(done, Math.Min(Tile, sums.Length - done)), gathered, assign);
+            return;
         }
 
-        ArrayPool<T>.Shared.Return(elements);
-        return result;
+        int end = start + sums.Length;
+        foreach (ColumnPiece piece in row.Pieces.From(start))
+        {
+            if (piece.Target >= end)
+                break;
+            int skip = Math.Max(0, start - piece.Target), length = Math.Min(end, piece.End) - piece.Target - skip;
+            Span<double> part = sums.Slice(piece.Target + skip - start, length);
+            ReadOnlySpan<ColumnTerm> terms = row.Pieces.Terms.AsSpan(piece.First, piece.Count);
+            for (int k = 0; k < terms.Length; k++)
+                VectorSums.Add(row.At(terms[k].Index, skip, length), row.Weight * terms[k].Weight, part, assign && k == 0);
+        }
+    }
+
+    private static void AddSpread<T>(Row<T> row, int start, Span<double> sums, Span<T> gathered, bool assign)
+        where T : unmanaged
+    {
+        for (int k = 0; k < row.Pieces.Depth; k++)
+        {
+            Gather(row.Source, row.Start, row.Pieces.Indices![k].AsSpan(start, sums.Length), gathered[..sums.Length]);
+            VectorSums.Add(gathered[..sums.Length], row.Pieces.Weights[k].AsSpan(start, sums.Length), row.Weight, sums, assign && k == 0);
+        }
+    }
+
+    /// <summary>One row to read: the columns of the source that the window holds, and what the row draws.</summary>
+    private readonly ref struct Row<T>
+        where T : unmanaged
+    {
+        public ColumnPieces Pieces { get; init; }
+
+        public double Weight { get; init; }
+
+        /// <summary>Elements of the source row from <see cref="Start"/> on; what <see cref="ColumnPieces.Indices"/> name behind it as well.</summary>
+        public ReadOnlySpan<T> Source { get; init; }
+
+        public int Start { get; init; }
+
+        public ReadOnlySpan<T> Drawn { get; init; }
+
+        /// <summary>Whether columns are walked one by one. What stands for missing terms is only without effect under finite weights.</summary>
+        public bool IsSpread => Pieces.Indices is not null && double.IsFinite(Weight);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public ReadOnlySpan<T> At(int index, int skip, int length) =>
+            index >= 0 ? Source.Slice(index + skip - Start, length) : Drawn.Slice(~index + skip, length);
+    }
+
+    /// <summary>
+    /// Makes the rows of a window readable. A row that draws, or whose columns are walked one by one and not all there, takes the buffer, and the next
+    /// such row takes it over.
+    /// </summary>
+    private ref struct RowReader<T>
+        where T : unmanaged
+    {
+        private readonly MapWindow _window;
+        private readonly ReadOnlySpan<T> _source;
+        private readonly ColumnPieces _pieces;
+        private readonly T[] _buffer;
+        private readonly (int Start, int End) _drawn, _freshDrawn;
+
+        /// <summary>A reader of <paramref name="source"/>, the window's.</summary>
+        public RowReader(MapWindow window, ReadOnlySpan<T> source, ColumnPieces pieces)
+        {
+            _window = window;
+            _source = source;
+            _pieces = pieces;
+            ColumnPieces? fresh = window.Map.FreshPieces;
+            _buffer = ArrayPool<T>.Shared.Rent(Math.Max(pieces.BufferLength, fresh?.BufferLength ?? 0));
+            (_drawn, _freshDrawn) = (Drawn(pieces), Drawn(fresh));
+
+            (int, int) Drawn(ColumnPieces? pieces) => pieces is null || pieces.DrawnLength == 0 ? (0, 0)
+                : window.ColumnEnd - window.ColumnStart == window.Map.RowLength ? (0, pieces.DrawnLength)
+                : pieces.Reads(window.ColumnStart, window.ColumnEnd).Drawn;
+        }
+
+        /// <summary>Whether no row takes the buffer, so that several can be read at a time.</summary>
+        public readonly bool AreInPlace => _pieces.DrawnLength == 0 && _pieces.Indices is null && _window.Map.FreshPieces is null;
+
+        public readonly void Dispose() => ArrayPool<T>.Shared.Return(_buffer);
+
+        /// <summary>The row that a term reads.</summary>
+        public readonly Row<T> Read(Term term)
+        {
+            int width = _window.SourceColumnEnd - _window.SourceColumnStart;
+            bool fresh = term.Source < 0;
+            ColumnPieces pieces = fresh ? _window.Map.FreshPieces! : _pieces;
+            Row<T> row = Of(fresh ? default : _source.Slice((int)term.Source * width, width), pieces, term.Weight);
+            (int start, int end) = fresh ? _freshDrawn : _drawn;
+            if (start < end)
+                foreach ((long position, int place, int length) in pieces.Runs(start, end))
+                    Draw(term.Position * _window.Map.ExtendedRowLength + position, _buffer.AsSpan(pieces.SourceLength + place, length));
+            return row;
+        }
+
+        /// <summary>Elements of the window's source columns, under the map's columns.</summary>
+        public readonly Row<T> Of(ReadOnlySpan<T> source, ColumnPieces pieces, double weight)
+        {
+            var row = new Row<T> { Pieces = pieces, Weight = weight, Source = source, Start = _window.SourceColumnStart };
+            if (pieces.DrawnLength == 0 && !pieces.ReadsBehindSource)
+                return row;
+            int behind = pieces.SourceLength + pieces.DrawnLength;
+            ReadOnlySpan<T> drawn = _buffer.AsSpan(pieces.SourceLength, pieces.DrawnLength);
+            if (pieces.Indices is null)
+                return row with { Drawn = drawn };
+            source.CopyTo(_buffer.AsSpan(_window.SourceColumnStart));
+            _buffer[behind] = Nothing(weight);
+            return row with { Source = _buffer, Start = 0, Drawn = drawn };
+        }
+
+        private readonly void Draw(long position, Span<T> elements)
+        {
+            KernelFill fill = _window.Map.Fill;
+            ElementFormat format = _window.Map.Format;
+            if (format.Size() == Unsafe.SizeOf<T>())
+            {
+                fill.Write(format, position, MemoryMarshal.AsBytes(elements));
+                return;
+            }
+
+            byte[] halves = ArrayPool<byte>.Shared.Rent(2 * elements.Length);
+            fill.Write(format, position, halves.AsSpan(0, 2 * elements.Length));
+            FloatConversion.WidenToSingle(format, halves.AsSpan(0, 2 * elements.Length), MemoryMarshal.Cast<T, float>(elements));
+            ArrayPool<byte>.Shared.Return(halves);
+        }
+
+        /// <summary>What columns read that have no term: zero bits where they are moved, and where they are summed what makes a zero of the sign of the weight beside it.</summary>
+        private readonly T Nothing(double weight) =>
+            _window.Map.IsPick || _window.Map.SourcePieces is not null ? default
+            : typeof(T) == typeof(double) ? (T)(object)double.CopySign(1, weight)
+            : (T)(object)float.CopySign(1, (float)double.Sign(double.CopySign(1, weight)));
     }
 }

@@ -35,10 +35,9 @@ public sealed class TensorMap
         Format = format;
         Fill = fill;
         IsPick = axes.All(a => a.Terms is null or { IsPick: true });
-        HasFresh = axes.Any(a => a.Terms is { FreshSize: > 0 });
         if (!format.IsFloat() && !IsPick)
             throw new ArgumentException($"Elements of format {format} cannot be scaled.", nameof(format));
-        if (!format.IsFloat() && HasFresh && fill.Distribution != Distribution.Constant)
+        if (!format.IsFloat() && axes.Any(a => a.Terms is { FreshSize: > 0 }) && fill.Distribution != Distribution.Constant)
             throw new ArgumentException($"Elements of format {format} are not drawn at random.", nameof(format));
 
         int split = axes.Length;
@@ -62,9 +61,12 @@ public sealed class TensorMap
         ExtendedRowLength = run * extended;
         RowCount = _leading.Aggregate(1L, (product, axis) => checked(product * axis.Size));
         Columns = TermTable.Expand(axes.AsSpan(split, runStart - split), 0, (int)outputs);
-        Layers = ColumnLayer.Split(Columns, Run, _leading.Any(a => a.Terms is { FreshSize: > 0 }), IsPick);
-        CopiesColumns = !IsPick && ExtendedRowLength == SourceRowLength
-            && Layers is [{ Segments.Length: > 1 } only] && Array.TrueForAll(only.Segments, s => s.Weight == 1);
+        Pieces = new ColumnPieces(Columns, Run, SourceRowLength, fresh: false, IsPick);
+        if (_leading.Any(a => a.Terms is { FreshSize: > 0 }))
+            FreshPieces = new ColumnPieces(Columns, Run, SourceRowLength, fresh: true, IsPick);
+        bool copies = Array.TrueForAll(Pieces.Pieces, p => p.Count <= 1) && Array.TrueForAll(Pieces.Terms, t => t.Weight == 1);
+        if (!IsPick && copies && Pieces.Pieces.Length > 1 && Pieces.DrawnLength == 0 && FreshPieces is null && RowLength >= SourceRowLength)
+            SourcePieces = new ColumnPieces(TermTable.Expand([], 0, 1), SourceRowLength, SourceRowLength, fresh: false, moved: false);
 
         bool FitsRow(int end, long length, long tableSize) =>
             end == axes.Length || (length * format.Size() <= RowLimit && tableSize <= TableLimit);
@@ -91,12 +93,10 @@ public sealed class TensorMap
     /// <summary>Whether each row's columns are the source row's, unchanged.</summary>
     public bool KeepsColumns =>
         IsPick && RowLength == SourceRowLength
-        && (RowLength == 0 || (Layers is [{ Segments: [{ Target: 0, Source: 0 } only] }] && only.Length == RowLength));
+        && (RowLength == 0 || (Pieces.Pieces is [{ Count: 1 }] && Pieces.Terms[0].Index == 0));
 
-    internal bool HasFresh { get; }
-
-    /// <summary>Whether columns are copies, in several pieces, of a source row's: rows are then summed once for all copies.</summary>
-    internal bool CopiesColumns { get; }
+    /// <summary>The source's own columns, where the output's are copies of them in several pieces: rows are then summed once for all copies. Null elsewhere.</summary>
+    internal ColumnPieces? SourcePieces { get; }
 
     internal long ExtendedRowLength { get; }
 
@@ -106,26 +106,16 @@ public sealed class TensorMap
     /// <summary>Terms of the columns, in units of <see cref="Run"/>.</summary>
     internal TermTable Columns { get; }
 
-    /// <summary>The same terms in elements, in an order that keeps that of each column's terms.</summary>
-    internal ColumnLayer[] Layers { get; }
+    /// <summary>The same columns in elements.</summary>
+    internal ColumnPieces Pieces { get; }
+
+    /// <summary>The columns of a fresh row; null where none is.</summary>
+    internal ColumnPieces? FreshPieces { get; }
 
     /// <summary>Terms of the rows [<paramref name="first"/>, <paramref name="first"/> + <paramref name="count"/>).</summary>
     internal TermTable Rows(long first, int count) => TermTable.Expand(_leading, first, count);
 
     /// <summary>The source columns that the columns [<paramref name="start"/>, <paramref name="end"/>) read, as the smallest range.</summary>
-    internal (int Start, int End) SourceColumns(int start, int end)
-    {
-        if (start == 0 && end == RowLength)
-            return (0, SourceRowLength);
-        int low = SourceRowLength, high = 0;
-        foreach (ColumnLayer layer in Layers)
-            foreach (Segment segment in layer.Clip(start, end))
-                if (segment.Source >= 0)
-                {
-                    low = Math.Min(low, segment.Source);
-                    high = Math.Max(high, segment.Source + segment.Length);
-                }
-
-        return low < high ? (low, high) : (0, 0);
-    }
+    internal (int Start, int End) SourceColumns(int start, int end) =>
+        start == 0 && end == RowLength ? (0, SourceRowLength) : Pieces.Reads(start, end).Source;
 }

@@ -7,6 +7,20 @@ namespace OnnxMorph.Cli;
 /// <summary>The command <c>onnxmorph</c>: every way that a run can end is an exit code and, at most, one sentence.</summary>
 internal static class CommandLine
 {
+    private static readonly (string Name, Func<Command> Create)[] s_commands =
+    [
+        ("inspect", InspectCommand.Create),
+        ("similarity", SimilarityCommand.Create),
+        ("rank", RankCommand.Create),
+        ("morph", MorphCommand.Create),
+        ("transfer", TransferCommand.Create),
+        ("init", InitCommand.Create),
+        ("verify", VerifyCommand.Create),
+        ("export", ExchangeCommands.Export),
+        ("import", ExchangeCommands.Import),
+        ("devices", DevicesCommand.Create),
+    ];
+
     /// <summary>Runs one command line.</summary>
     /// <param name="args">The arguments after the command's name.</param>
     /// <param name="output">Standard output: results.</param>
@@ -16,7 +30,7 @@ internal static class CommandLine
     public static async Task<int> RunAsync(IReadOnlyList<string> args, TextWriter output, TextWriter error, CancellationToken cancellation = default)
     {
         // Names of nodes and files may begin with '@', so there are no response files.
-        ParseResult parsed = Root().Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
+        ParseResult parsed = Root(args).Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
         if (parsed.Errors.Count > 0 && parsed.Action is not HelpWithExamples)
         {
             string command = parsed.CommandResult.Command is RootCommand ? "" : $" {parsed.CommandResult.Command.Name}";
@@ -63,21 +77,14 @@ internal static class CommandLine
         }
     }
 
-    private static RootCommand Root()
+    // A run needs the options of its own command; making those of all takes longer than some commands do.
+    private static RootCommand Root(IReadOnlyList<string> args)
     {
-        var root = new RootCommand("Changes the architecture of a trained ONNX model while keeping its function, and proves it.")
-        {
-            InspectCommand.Create(),
-            SimilarityCommand.Create(),
-            RankCommand.Create(),
-            MorphCommand.Create(),
-            TransferCommand.Create(),
-            InitCommand.Create(),
-            VerifyCommand.Create(),
-            ExchangeCommands.Export(),
-            ExchangeCommands.Import(),
-            DevicesCommand.Create(),
-        };
+        var root = new RootCommand("Changes the architecture of a trained ONNX model while keeping its function, and proves it.");
+        bool isNamed = args.Count > 0 && Array.Exists(s_commands, c => c.Name == args[0]);
+        foreach ((string name, Func<Command> create) in s_commands)
+            if (!isNamed || name == args[0])
+                root.Add(create());
         HelpWithExamples.Extend(root);
         return root;
     }

@@ -2,6 +2,8 @@ using System.Collections.Immutable;
 using BenchmarkDotNet.Attributes;
 using OnnxMorph.Axes;
 using OnnxMorph.Kernels;
+using OnnxMorph.Morphs;
+using OnnxMorph.Weights;
 
 namespace OnnxMorph.Benchmarks;
 
@@ -28,6 +30,7 @@ public class MapBenchmarks
         "crop rows", "crop columns", "pad rows", "pad columns", "replicate rows", "replicate columns", "select rows", "select columns",
         "select channels 3x3", "grow kernel 3x3 to 5x5", "scaled replicate rows", "scaled replicate columns", "interpolate rows",
         "interpolate columns", "scaled replicate rows bf16", "scaled replicate rows f16", "fresh normal columns",
+        "widen behind positions", "widen 3x3", "widen dense", "ten morphs",
     ];
 
     /// <summary>Prepares the case.</summary>
@@ -39,6 +42,9 @@ public class MapBenchmarks
         AxisMap Mixed(int size) => AxisMap.FromTaps(
             size, 0, [.. Enumerable.Range(0, size - 1).Select(i => new[] { new Tap(i, 0.1 + 0.8 * i / size), new Tap(i + 1, 0.9 - 0.8 * i / size) })]);
         int[] Range(int start, int count) => [.. Enumerable.Range(start, count)];
+        AxisMap Widened(int size) => AxisMap.Pick(size, 0, [.. Range(0, size), .. Shuffled(size).Take(size / 4)]);
+        AxisMap Read(int size) => SpaceMaps.Dual(Widened(size), seed: 1);
+        AxisMap Times(AxisMap map, int positions) => AxisMap.Kronecker(map, AxisMap.Identity(positions));
         Case made = Name switch
         {
             "crop rows" => Create([Rows, Columns], [AxisMap.Pick(Rows, 0, Range(100, 300)), null]),
@@ -57,6 +63,11 @@ public class MapBenchmarks
             "interpolate columns" => Create([Rows, Columns], [null, Mixed(Columns)]),
             "scaled replicate rows bf16" => Create([Rows, Columns], [Half(Rows), null], ElementFormat.BFloat16),
             "scaled replicate rows f16" => Create([Rows, Columns], [Half(Rows), null], ElementFormat.Float16),
+            // What widening by a quarter makes of a layer's weights: copied rows, and entries shared out over copied columns.
+            "widen behind positions" => Create([64, 512 * 49], [Widened(64), Times(Read(512), 49)]),
+            "widen 3x3" => Create([Rows, 512, 3, 3], [Widened(Rows), Read(512), null, null]),
+            "widen dense" => Create([Rows, 4096], [Widened(Rows), Read(4096)]),
+            "ten morphs" => Create([Rows, 512, 3, 3], TenMorphs(Rows, 512)),
             _ => Create([Rows, 64], [null, AxisMap.Pick(64, 4096, Range(64, 4096))]),
         };
         _cases[Name] = made;
@@ -75,6 +86,21 @@ public class MapBenchmarks
     /// <summary>The kernel.</summary>
     [Benchmark]
     public void Map() => KernelDevice.Simd.Map(_cases[Name].Window, _cases[Name].Source, _cases[Name].Output);
+
+    /// <summary>Ten widenings by a few channels, alternately of what a layer makes and of what it reads, as the one map that they fuse into.</summary>
+    private static ImmutableArray<AxisMap?> TenMorphs(int rows, int columns)
+    {
+        WeightExpression weight = new FilledWeight(ElementType.Float32, [rows, columns, 3, 3], default);
+        for (int i = 0; i < 10; i++)
+        {
+            AxisMap Grown(long size) => AxisMap.Pick((int)size, 0, [.. Enumerable.Range(0, (int)size), .. Enumerable.Range(7 * i, (int)size / 16)]);
+            var maps = new AxisMap?[4];
+            maps[i % 2] = i % 2 == 0 ? Grown(weight.Shape[0]) : SpaceMaps.Dual(Grown(weight.Shape[1]), (ulong)i);
+            weight = weight.Map([.. maps], new Fill(FillKind.Normal, 0.02, 1));
+        }
+
+        return ((MappedWeight)weight).Maps;
+    }
 
     private static Case Create(long[] shape, ImmutableArray<AxisMap?> maps, ElementFormat format = ElementFormat.Float32)
     {

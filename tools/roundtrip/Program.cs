@@ -29,7 +29,7 @@ foreach (string path in Directory.EnumerateFiles(args[0], "*", SearchOption.AllD
         Directory.CreateDirectory(Path.GetDirectoryName(output)!);
         clock.Start();
         OnnxModel model = OnnxReader.Read(path);
-        bytes += OnnxWriter.Write(model, output, new NoWeights(), options).Bytes;
+        bytes += OnnxWriter.Write(model, output, new WeightEvaluator(), options).Bytes;
         clock.Stop();
         written++;
         identical += SameBytes(path, output) ? 1 : 0;
@@ -59,10 +59,4 @@ static bool SameBytes(string one, string two)
     }
 
     return true;
-}
-
-/// <summary>No weight is replaced, so that none is to be evaluated; typed ones that move to external data are in memory.</summary>
-internal sealed class NoWeights : IWeightSource
-{
-    public void Write(WeightExpression weight, Stream destination) => destination.Write(((StoredWeight)weight).Bytes.Span);
 }

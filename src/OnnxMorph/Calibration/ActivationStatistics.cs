@@ -32,7 +32,7 @@ internal static class ActivationStatistics
             exposed.Proto.Graph.ValueInfo.Clear();
             exposed.Proto.Graph.Output.Clear();
             exposed.Proto.Graph.Output.AddRange(measured.Keys.Select(value => new ValueInfoProto { Name = value }));
-            OnnxWriter.Write(exposed, path, new EvaluatedWeights(new WeightEvaluator()));
+            OnnxWriter.Write(exposed, path, new WeightEvaluator());
             using var runner = new ModelRunner(path, GraphOptimizationLevel.ORT_DISABLE_ALL, Environment.ProcessorCount);
             foreach (Draw draw in SampleReader.Read(samples, runner.Inputs, notes))
                 foreach (string[] fetched in measured.Keys.Chunk(ValuesPerRun))

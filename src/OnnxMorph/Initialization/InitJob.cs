@@ -61,7 +61,7 @@ public sealed class InitJob
         if (Options is { Method: InitMethod.Normed, Growth: GrowthRule.Multipliers })
             Note(model.Model, Json(multipliers));
         Begin("writing");
-        OnnxWriter.Write(model.Model, target, new EvaluatedWeights(Evaluator), new WriteOptions
+        OnnxWriter.Write(model.Model, target, Evaluator, new WriteOptions
         {
             Force = Force,
             Companion = Multipliers is null ? null : new Companion(Multipliers, stream => stream.Write(Encoding.UTF8.GetBytes(Json(multipliers) + "\n"))),

@@ -102,7 +102,7 @@ public sealed class MorphJob
             Accept = Accept,
             Companion = Certificate is null ? null : new Companion(Certificate, stream => Certification.Certificate.Write(result, stream)),
         };
-        WrittenModel written = OnnxWriter.Write(result.Child, target, new EvaluatedWeights(Evaluator), write, null, cancellation);
+        WrittenModel written = OnnxWriter.Write(result.Child, target, Evaluator, write, null, cancellation);
         return new MorphReport(
             written.Accepted ? target : null, result.Steps, before, ModelInspection.CountParameters(result.Child), [.. Tensors(result.Child)], verification);
 

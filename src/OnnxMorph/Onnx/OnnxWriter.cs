@@ -1,5 +1,3 @@
-using System.Buffers;
-
 namespace OnnxMorph.Onnx;
 
 /// <summary>How a model is written.</summary>
@@ -18,6 +16,9 @@ public sealed record WriteOptions
 
     /// <summary>A file that takes its place together with the model, or not at all.</summary>
     public Companion? Companion { get; init; }
+
+    /// <summary>Threads that evaluate and write; what they write does not depend on it.</summary>
+    public int Threads { get; init; } = Environment.ProcessorCount;
 }
 
 /// <summary>A file that belongs to a model.</summary>
@@ -33,13 +34,11 @@ public sealed record Companion(string Path, Action<Stream> Write);
 public sealed record WrittenModel(string Path, string? DataPath, long Bytes, bool Accepted);
 
 /// <summary>
-/// Writes ONNX files. All sizes are computed first; then the output is streamed: what no pass has touched is copied from the
-/// file that it was read from, what one has changed is evaluated. Files appear under their names only when they are whole.
+/// Writes ONNX files. All sizes are computed first, so that every piece can be written at its place by any thread: what no pass has touched is
+/// copied from the file that it was read from, what one has changed is evaluated. Files appear under their names only when they are whole.
 /// </summary>
 public static class OnnxWriter
 {
-    private const int ChunkBytes = 1 << 20;
-
     /// <summary>
     /// Writes <paramref name="model"/> to <paramref name="path"/>, and to <c>path.data</c> the weights that belong in a file
     /// of their own: those that were external in the input, and all initializers where the model file would be too large.
@@ -74,14 +73,11 @@ public static class OnnxWriter
         {
             Directory.CreateDirectory(folder);
             model.CheckSourcesUnchanged();
-            using (var sources = new SourceFiles())
-            {
-                var counter = new Counter(progress, cancellation);
-                if (hasData)
-                    WriteFile(temporaryData, layout.DataBytes, layout.Data, sources, weights, counter);
-                WriteFile(temporary, layout.ModelBytes, InSequence(layout.Model), sources, weights, counter);
-                counter.Report();
-            }
+            var counter = new ByteCounter(progress, cancellation);
+            if (hasData)
+                PieceWriter.Write(temporaryData, layout.DataBytes, layout.Data, weights, options.Threads, counter);
+            PieceWriter.Write(temporary, layout.ModelBytes, InSequence(layout.Model), weights, options.Threads, counter);
+            counter.Report();
 
             model.CheckSourcesUnchanged();
             cancellation.ThrowIfCancellationRequested();
@@ -185,36 +181,6 @@ public static class OnnxWriter
         }
     }
 
-    private static void WriteFile(
-        string path, long length, IEnumerable<(long Offset, Piece Piece)> pieces, SourceFiles sources, IWeightSource weights, Counter counter)
-    {
-        using var file = new FileStream(path, new FileStreamOptions
-        {
-            Mode = FileMode.CreateNew,
-            Access = FileAccess.Write,
-            Share = FileShare.None,
-            BufferSize = 64 * 1024,
-            PreallocationSize = length, // A full disk shows before the work is done.
-        });
-        using var output = new CountedStream(file, counter);
-        foreach ((long offset, Piece piece) in pieces)
-        {
-            output.Pad(offset);
-            if (piece.File is { } source)
-                sources.CopyTo(output, source);
-            else if (piece.Weight is { } weight)
-                weights.Write(weight(), output);
-            else
-                output.Write(piece.Bytes.Span);
-            if (output.Position != offset + piece.Length)
-                throw new InvalidOperationException($"{output.Position - offset} bytes came where {piece.Length} were due.");
-        }
-
-        file.Flush();
-        if (file.Length != length)
-            throw new InvalidOperationException($"'{path}' has {file.Length} bytes where {length} were computed.");
-    }
-
     /// <summary>Gives every file its name, or none. The model comes last: where it stands, all that belongs to it does.</summary>
     private static void Publish(List<(string From, string To)> files, (string From, string To) model, bool force)
     {
@@ -255,98 +221,5 @@ public static class OnnxWriter
         {
             // The error that led here, or the output that is whole, matters more than a temporary file that stays.
         }
-    }
-
-    /// <summary>The files that weights are copied from, each opened once.</summary>
-    private sealed class SourceFiles : IDisposable
-    {
-        private readonly Dictionary<string, Microsoft.Win32.SafeHandles.SafeFileHandle> _handles = [];
-        private readonly byte[] _chunk = ArrayPool<byte>.Shared.Rent(ChunkBytes);
-
-        public void CopyTo(Stream destination, FilePayload payload)
-        {
-            if (!_handles.TryGetValue(payload.File, out var handle))
-                _handles.Add(payload.File, handle = File.OpenHandle(payload.File, options: FileOptions.SequentialScan));
-            for (long done = 0; done < payload.Length;)
-            {
-                int read = RandomAccess.Read(handle, _chunk.AsSpan(0, (int)Math.Min(ChunkBytes, payload.Length - done)), payload.Offset + done);
-                if (read == 0)
-                    throw new EndOfStreamException($"'{payload.File}' has become shorter while it was read.");
-                destination.Write(_chunk, 0, read);
-                done += read;
-            }
-        }
-
-        public void Dispose()
-        {
-            foreach (var handle in _handles.Values)
-                handle.Dispose();
-            ArrayPool<byte>.Shared.Return(_chunk);
-        }
-    }
-
-    /// <summary>Bytes written to all files of an output.</summary>
-    private sealed class Counter(IProgress<long>? progress, CancellationToken cancellation)
-    {
-        private long _written;
-        private long _reported;
-
-        public void Add(int bytes)
-        {
-            cancellation.ThrowIfCancellationRequested();
-            _written += bytes;
-            if (_written - _reported < ChunkBytes)
-                return;
-            Report();
-        }
-
-        public void Report()
-        {
-            _reported = _written;
-            progress?.Report(_written);
-        }
-    }
-
-    /// <summary>A stream that only takes bytes in order, counts them and ends when the run is cancelled.</summary>
-    private sealed class CountedStream(Stream inner, Counter counter) : Stream
-    {
-        private long _position;
-
-        public override bool CanRead => false;
-
-        public override bool CanSeek => false;
-
-        public override bool CanWrite => true;
-
-        public override long Length => throw new NotSupportedException();
-
-        public override long Position
-        {
-            get => _position;
-            set => throw new NotSupportedException();
-        }
-
-        public void Pad(long offset)
-        {
-            while (_position < offset)
-                WriteByte(0);
-        }
-
-        public override void Write(ReadOnlySpan<byte> buffer)
-        {
-            counter.Add(buffer.Length);
-            inner.Write(buffer);
-            _position += buffer.Length;
-        }
-
-        public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
-
-        public override void Flush() => inner.Flush();
-
-        public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-
-        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-        public override void SetLength(long value) => throw new NotSupportedException();
     }
 }

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Runtime.InteropServices;
 using System.Text.RegularExpressions;
 using Microsoft.ML.OnnxRuntime;
 using OnnxMorph.Weights;
@@ -85,6 +86,7 @@ public static partial class OrtRuntime
         {
             if (!OrtEnv.IsCreated)
             {
+                DisableTelemetry();
                 var creation = new EnvironmentCreationOptions
                 {
                     logId = "OnnxMorph",
@@ -98,6 +100,21 @@ public static partial class OrtRuntime
             }
         }
     }
+
+    /// <summary>
+    /// Keeps ONNX Runtime from writing telemetry to a database in the user's folder and sending it: models are the user's business. It reads the process's own
+    /// environment, of which .NET only has a copy outside Windows.
+    /// </summary>
+    private static void DisableTelemetry()
+    {
+        const string Name = "ORT_DISABLE_TELEMETRY";
+        Environment.SetEnvironmentVariable(Name, "1");
+        if (!OperatingSystem.IsWindows())
+            _ = SetNativeVariable(Name, "1", 1);
+    }
+
+    [LibraryImport("libc", EntryPoint = "setenv", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int SetNativeVariable(string name, string value, int overwrite);
 
     private static ValueInfo Describe(string name, NodeMetadata metadata)
     {

@@ -55,7 +55,7 @@ public static class WeightExchange
             read.SetData(tensor, weight);
         }
 
-        OnnxWriter.Write(read, output, new EvaluatedWeights(evaluator), new WriteOptions { Force = force }, null, cancellation);
+        OnnxWriter.Write(read, output, evaluator, new WriteOptions { Force = force }, null, cancellation);
         return new ExchangeReport(
             output, [.. found.Select(Describe)], [.. given.Keys.Except(found.Select(t => t.Name)).Order(StringComparer.Ordinal)],
             [.. parameters.Except(found).Where(t => ((ElementType)t.DataType).IsScalable()).Select(t => t.Name)]);

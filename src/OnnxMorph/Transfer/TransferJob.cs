@@ -212,7 +212,7 @@ public sealed class TransferJob
         if (Calibrate is { } samples)
             (result, stages) = Calibrated(from, to, transfer, plan, samples, folder.Path, notes);
         Begin("writing");
-        WrittenModel written = OnnxWriter.Write(result, output, new EvaluatedWeights(Evaluator), new WriteOptions { Force = Force, Accept = Accept }, null, cancellation);
+        WrittenModel written = OnnxWriter.Write(result, output, Evaluator, new WriteOptions { Force = Force, Accept = Accept }, null, cancellation);
         return new TransferReport(
             written.Accepted ? output : null, Method, plan.Parts,
             ModelInspection.CountParameters(source), ModelInspection.CountParameters(to.Model), tensors, stages, notes, verification)
@@ -265,7 +265,7 @@ public sealed class TransferJob
         string Stored(OnnxModel model, string name)
         {
             string path = Path.Combine(folder.Path, $"{name}.onnx");
-            OnnxWriter.Write(model, path, new EvaluatedWeights(Evaluator), new WriteOptions { Force = true }, null, cancellation);
+            OnnxWriter.Write(model, path, Evaluator, new WriteOptions { Force = true }, null, cancellation);
             return path;
         }
 
@@ -273,7 +273,7 @@ public sealed class TransferJob
         (AnalysedModel, IReadOnlyList<TransferredTensor>) Filled(OnnxModel carried, IReadOnlyList<TransferredTensor> tensors, InitMethod method, string file)
         {
             Begin("initialising");
-            OnnxWriter.Write(carried, file, new EvaluatedWeights(Evaluator), null, null, cancellation);
+            OnnxWriter.Write(carried, file, Evaluator, null, null, cancellation);
             AnalysedModel model = AnalysedModel.Of(OnnxReader.Read(file));
             HashSet<string> names = [.. tensors.Where(t => t.Origin == TensorOrigin.Fresh).Select(t => t.Name)];
             names.ExceptWith(tensors.Where(t => t.Origin != TensorOrigin.Fresh).Select(t => t.Name));
@@ -298,11 +298,11 @@ public sealed class TransferJob
             var measured = ActivationStatistics.Measure(from.Model, values, samples, notes);
             Begin("calibrating");
             string carried = Path.Combine(folder, "carried.onnx"), calibrated = Path.Combine(folder, "calibrated.onnx");
-            OnnxWriter.Write(to.Model, carried, new EvaluatedWeights(Evaluator), null, null, cancellation);
+            OnnxWriter.Write(to.Model, carried, Evaluator, null, null, cancellation);
             AnalysedModel model = AnalysedModel.Of(OnnxReader.Read(carried));
             int set = Recalibration.Run(model, results.ToDictionary(r => r.Target, r => Targets(r.Channels, measured[r.Source])), samples, notes);
             notes.Add($"Statistics of {set} norms, layers and sums were set on the samples.");
-            OnnxWriter.Write(model.Model, calibrated, new EvaluatedWeights(Evaluator), null, null, cancellation);
+            OnnxWriter.Write(model.Model, calibrated, Evaluator, null, null, cancellation);
             OnnxModel result = OnnxReader.Read(calibrated);
             var after = ActivationStatistics.Measure(result, ends.ToDictionary(end => end.Target, end => ChannelAxis(to, end.Target)), samples, notes);
             return (result, [.. ends.Select(end => Statistics(end.Path, measured[end.Source], after[end.Target]))]);

@@ -17,7 +17,7 @@ public sealed class ModelProbe(WeightEvaluator evaluator) : IModelProbe
         OnnxModel model = OnnxReader.Read(modelPath);
         model.Proto.Graph.Output.Clear();
         model.Proto.Graph.Output.AddRange(values.Select(value => new ValueInfoProto { Name = value }));
-        OnnxWriter.Write(model, exposedPath, new EvaluatedWeights(evaluator));
+        OnnxWriter.Write(model, exposedPath, evaluator);
     }
 
     /// <inheritdoc/>

@@ -1,5 +1,6 @@
 using System.Buffers;
 using OnnxMorph.Kernels;
+using OnnxMorph.Onnx;
 
 namespace OnnxMorph.Weights;
 
@@ -8,9 +9,10 @@ namespace OnnxMorph.Weights;
 /// the same bytes for any window, device or number of threads.
 /// </summary>
 /// <param name="device">What evaluates the maps; the processor's vector units by default.</param>
-public sealed class WeightEvaluator(KernelDevice? device = null)
+public sealed class WeightEvaluator(KernelDevice? device = null) : IWeightSource
 {
-    private const int DefaultWindow = 4 << 20;
+    /// <summary>Small enough to stay in the second-level cache from where it is computed to where it is written.</summary>
+    private const int DefaultWindow = 1 << 20;
 
     private long _storedBytesRead;
 
@@ -22,29 +24,30 @@ public sealed class WeightEvaluator(KernelDevice? device = null)
     /// <summary>Bytes that may be held while a tensor is evaluated for what would otherwise be computed more than once.</summary>
     internal long KeptBytes { get; init; } = 128 << 20;
 
-    /// <summary>Bytes of stored elements that <see cref="Write"/> has read so far.</summary>
+    /// <summary>Bytes of stored elements that readers, closed by now, have read.</summary>
     internal long StoredBytesRead => Interlocked.Read(ref _storedBytesRead);
+
+    /// <inheritdoc/>
+    /// <exception cref="RefusedException">The element type does not allow what the expression asks.</exception>
+    public IWeightReader Open(WeightExpression weight) => new Reader(this, weight);
 
     /// <summary>Writes the tensor in ONNX raw layout.</summary>
     /// <exception cref="RefusedException">The element type does not allow what the expression asks.</exception>
     /// <exception cref="UnreadableModelException">A file ends inside a weight.</exception>
     public void Write(WeightExpression expression, Stream destination, CancellationToken cancellation = default)
     {
-        var context = new ReadContext(_device, KeptBytes);
-        using TensorReader reader = TensorReader.Open(expression, context);
-        int bits = expression.Type.BitWidth();
-        long step = WindowLength(reader, bits);
+        using IWeightReader reader = Open(expression);
+        long bytes = expression.ByteLength, next = 0;
         var pending = new Queue<Task<ArraySegment<byte>>>();
         try
         {
-            long next = 0;
-            while (next < reader.Count || pending.Count > 0)
+            while (next < bytes || pending.Count > 0)
             {
-                for (; next < reader.Count && pending.Count <= Environment.ProcessorCount; next += step)
+                for (; next < bytes && pending.Count <= Environment.ProcessorCount; next += reader.WindowBytes)
                 {
                     cancellation.ThrowIfCancellationRequested();
-                    long first = next;
-                    pending.Enqueue(Task.Run(() => Window(reader, bits, first, (int)Math.Min(step, reader.Count - first)), cancellation));
+                    long start = next;
+                    pending.Enqueue(Task.Run(() => Window(start), cancellation));
                 }
 
                 ArraySegment<byte> window = pending.Peek().GetAwaiter().GetResult();
@@ -57,7 +60,14 @@ public sealed class WeightEvaluator(KernelDevice? device = null)
         {
             // The reader must outlive the windows that still read.
             Task.WhenAll(pending).ContinueWith(_ => { }, TaskScheduler.Default).Wait(CancellationToken.None);
-            Interlocked.Add(ref _storedBytesRead, context.StoredBytes);
+        }
+
+        ArraySegment<byte> Window(long start)
+        {
+            int length = (int)Math.Min(reader.WindowBytes, bytes - start);
+            byte[] buffer = ArrayPool<byte>.Shared.Rent(length);
+            reader.Read(start, buffer.AsSpan(0, length));
+            return new ArraySegment<byte>(buffer, 0, length);
         }
     }
 
@@ -160,18 +170,45 @@ public sealed class WeightEvaluator(KernelDevice? device = null)
     private long WindowLength(TensorReader reader, int bits) =>
         bits < 8 ? Math.Max(8, WindowBytes / reader.Format.Size()) / 8 * 8 : reader.WindowLength(WindowBytes);
 
-    private static ArraySegment<byte> Window(TensorReader reader, int bits, long first, int count)
+    private sealed class Reader : IWeightReader
     {
-        int bytes = count * reader.Format.Size();
-        byte[] buffer = ArrayPool<byte>.Shared.Rent(bytes);
-        reader.Read(first, buffer.AsSpan(0, bytes));
-        if (bits >= 8)
-            return new ArraySegment<byte>(buffer, 0, bytes);
+        private readonly WeightEvaluator _evaluator;
+        private readonly ReadContext _context;
+        private readonly TensorReader _reader;
+        private readonly int _bits;
 
-        int length = (count * bits + 7) / 8;
-        byte[] packed = ArrayPool<byte>.Shared.Rent(length);
-        ElementEncoding.Pack(bits, buffer.AsSpan(0, bytes), packed.AsSpan(0, length));
-        ArrayPool<byte>.Shared.Return(buffer);
-        return new ArraySegment<byte>(packed, 0, length);
+        public Reader(WeightEvaluator evaluator, WeightExpression weight)
+        {
+            (_evaluator, _bits) = (evaluator, weight.Type.BitWidth());
+            _context = new ReadContext(evaluator._device, evaluator.KeptBytes);
+            _reader = TensorReader.Open(weight, _context);
+            WindowBytes = (int)weight.Type.RawSize(evaluator.WindowLength(_reader, _bits));
+        }
+
+        public int WindowBytes { get; }
+
+        public bool IsLarge => _context.Budget < _evaluator.KeptBytes;
+
+        public void Read(long start, Span<byte> destination)
+        {
+            if (_bits >= 8)
+            {
+                _reader.Read(start / _reader.Format.Size(), destination);
+                return;
+            }
+
+            long first = start * 8 / _bits;
+            int count = (int)Math.Min(destination.Length * 8 / _bits, _reader.Count - first);
+            byte[] elements = ArrayPool<byte>.Shared.Rent(count);
+            _reader.Read(first, elements.AsSpan(0, count));
+            ElementEncoding.Pack(_bits, elements.AsSpan(0, count), destination);
+            ArrayPool<byte>.Shared.Return(elements);
+        }
+
+        public void Dispose()
+        {
+            _reader.Dispose();
+            Interlocked.Add(ref _evaluator._storedBytesRead, _context.StoredBytes);
+        }
     }
 }

@@ -81,8 +81,8 @@ public sealed class GrowthTests
         try
         {
             string from = Path.Combine(folder.FullName, "none.onnx"), to = Path.Combine(folder.FullName, "variance.onnx");
-            OnnxWriter.Write(parent, from, new EvaluatedWeights(new WeightEvaluator()), cancellation: TestContext.Current.CancellationToken);
-            OnnxWriter.Write(child, to, new EvaluatedWeights(new WeightEvaluator()), cancellation: TestContext.Current.CancellationToken);
+            OnnxWriter.Write(parent, from, new WeightEvaluator(), cancellation: TestContext.Current.CancellationToken);
+            OnnxWriter.Write(child, to, new WeightEvaluator(), cancellation: TestContext.Current.CancellationToken);
             VerificationReport report = Verifier.Compare(from, to, new VerifyOptions(), TestContext.Current.CancellationToken);
             Assert.True(report.Passed, report.Reason);
         }

@@ -33,7 +33,7 @@ internal sealed class TemporaryFolder : IDisposable
 /// <summary>Evaluates the one kind of weight that needs no evaluation.</summary>
 internal sealed class StoredWeights : IWeightSource
 {
-    public void Write(WeightExpression weight, Stream destination) => destination.Write(Bytes(weight));
+    public IWeightReader Open(WeightExpression weight) => new BytesReader(Bytes(weight));
 
     public static byte[] Bytes(WeightExpression weight)
     {
@@ -45,6 +45,24 @@ internal sealed class StoredWeights : IWeightSource
         var bytes = new byte[stored.ByteLength];
         file.ReadExactly(bytes);
         return bytes;
+    }
+}
+
+/// <summary>Bytes in windows that are small, so that a file has many.</summary>
+internal sealed class BytesReader(byte[] bytes, Action? before = null) : IWeightReader
+{
+    public int WindowBytes => 1000;
+
+    public bool IsLarge => false;
+
+    public void Read(long start, Span<byte> destination)
+    {
+        before?.Invoke();
+        bytes.AsSpan((int)start, destination.Length).CopyTo(destination);
+    }
+
+    public void Dispose()
+    {
     }
 }
 

@@ -298,7 +298,6 @@ public sealed class WriterTests : IDisposable
             Assert.Throws<IOException>(() => Throw(() => OnnxWriter.Write(broken, _folder["out.onnx"], new Failing(() => throw new IOException("broken")), options, cancellation: TestContext.Current.CancellationToken)));
             using var source = new CancellationTokenSource();
             Assert.Throws<OperationCanceledException>(() => OnnxWriter.Write(broken, _folder["out.onnx"], new Failing(source.Cancel), options, cancellation: source.Token));
-            Assert.Throws<InvalidOperationException>(() => OnnxWriter.Write(broken, _folder["out.onnx"], new Failing(() => { }), options, cancellation: TestContext.Current.CancellationToken));
             Assert.Equal(before, _folder.Names());
         }
 
@@ -396,12 +395,7 @@ public sealed class WriterTests : IDisposable
 
     private sealed class Failing(Action action) : IWeightSource
     {
-        public void Write(WeightExpression weight, Stream destination)
-        {
-            destination.Write(new byte[100]);
-            action();
-            destination.Write(new byte[100]);
-        }
+        public IWeightReader Open(WeightExpression weight) => new BytesReader(new byte[weight.ByteLength], action);
     }
 
     private sealed class Reports : List<long>, IProgress<long>

@@ -107,7 +107,7 @@ internal static class Check
         string file = Path.GetTempFileName();
         try
         {
-            OnnxWriter.Write(child, file, new EvaluatedWeights(s_evaluator), new WriteOptions { Force = true });
+            OnnxWriter.Write(child, file, s_evaluator, new WriteOptions { Force = true });
             return ModelProto.Parser.ParseFrom(File.ReadAllBytes(file));
         }
         finally

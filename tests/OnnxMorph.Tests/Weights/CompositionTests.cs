@@ -160,7 +160,7 @@ public sealed class CompositionTests : IDisposable
     private OnnxModel Saved(OnnxModel model)
     {
         string file = Path.Combine(_folder, Path.GetRandomFileName());
-        OnnxWriter.Write(model, file, new EvaluatedWeights(new WeightEvaluator()));
+        OnnxWriter.Write(model, file, new WeightEvaluator());
         return OnnxReader.Read(file);
     }
 }

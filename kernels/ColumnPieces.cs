@@ -1,0 +1,186 @@
+namespace OnnxMorph.Kernels;
+
+/// <summary>One term of a column: weight × an element of the row.</summary>
+/// <param name="Index">The element of the source row, or the complement of its place among what the row draws.</param>
+/// <param name="Weight">The factor.</param>
+internal readonly record struct ColumnTerm(int Index, double Weight);
+
+/// <summary>Adjacent columns whose terms read adjacent elements with the same weights; each term names the first column's element.</summary>
+/// <param name="Target">First column of the output row.</param>
+/// <param name="Length">Columns.</param>
+/// <param name="First">Number of the first term; a column without terms is zero.</param>
+/// <param name="Count">Terms of each column.</param>
+internal readonly record struct ColumnPiece(int Target, int Length, int First, int Count)
+{
+    public int End => Target + Length;
+}
+
+/// <summary>
+/// The columns of a row as pieces, and where pieces are short also column by column, which is faster to walk. What a row draws is packed,
+/// each position once, since copies of a column share what they draw.
+/// </summary>
+internal sealed class ColumnPieces
+{
+    /// <summary>Pieces shorter than this on average are walked column by column: those that are moved, and those that are summed.</summary>
+    private const int ShortMoved = 2, ShortSummed = 6;
+
+    private readonly List<(long Position, int Place)> _runs = [];
+
+    /// <summary>Cuts a table of columns, each standing for <paramref name="run"/> elements.</summary>
+    /// <param name="columns">The terms of each column.</param>
+    /// <param name="run">Elements that a column stands for.</param>
+    /// <param name="sourceLength">Elements of the source row.</param>
+    /// <param name="fresh">Whether the row is fresh, so that every term is drawn.</param>
+    /// <param name="moved">Whether columns are moved rather than summed.</param>
+    public ColumnPieces(TermTable columns, int run, int sourceLength, bool fresh, bool moved)
+    {
+        long[] positions = Pack(columns, run, fresh);
+        SourceLength = fresh ? 0 : sourceLength;
+        Terms = Array.ConvertAll(columns.Terms, term => new ColumnTerm(
+            fresh || term.Source < 0 ? ~(Array.BinarySearch(positions, term.Position) * run) : (int)term.Source * run, term.Weight));
+        var pieces = new List<ColumnPiece>();
+        for (int i = 0; i < columns.Count; i++)
+        {
+            var piece = new ColumnPiece(i * run, run, columns.Starts[i], columns.Starts[i + 1] - columns.Starts[i]);
+            if (pieces.Count > 0 && Continues(pieces[^1], piece))
+                pieces[^1] = pieces[^1] with { Length = pieces[^1].Length + run };
+            else
+                pieces.Add(piece);
+        }
+
+        Pieces = [.. pieces];
+        HasGaps = pieces.Exists(p => p.Count == 0);
+        Depth = pieces.Count == 0 ? 0 : pieces.Max(p => p.Count);
+        int length = columns.Count * run;
+        if (Depth > 0 && (long)pieces.Count * (moved ? ShortMoved : ShortSummed) > length && (long)Depth * columns.Count <= 2L * Terms.Length)
+            Spread(length);
+    }
+
+    /// <summary>The pieces in column order, without gaps.</summary>
+    public ColumnPiece[] Pieces { get; }
+
+    /// <summary>The terms that pieces name.</summary>
+    public ColumnTerm[] Terms { get; }
+
+    /// <summary>Elements of the source row; none where the row is fresh.</summary>
+    public int SourceLength { get; }
+
+    /// <summary>Elements that a row draws.</summary>
+    public int DrawnLength { get; private set; }
+
+    /// <summary>Whether columns have no terms.</summary>
+    public bool HasGaps { get; }
+
+    /// <summary>The most terms that a column has.</summary>
+    public int Depth { get; }
+
+    /// <summary>
+    /// Where pieces are short: for each k the index of every column's k-th term into the source row, what is drawn behind it, and behind
+    /// that one element for the columns that have no k-th term. Null elsewhere.
+    /// </summary>
+    public int[][]? Indices { get; private set; }
+
+    /// <summary>The weights beside <see cref="Indices"/>: for a term that is not there +0 in place of a first one and −0, which changes no sum, of others.</summary>
+    public double[][] Weights { get; private set; } = [];
+
+    /// <summary>Whether <see cref="Indices"/> name anything behind the source row.</summary>
+    public bool ReadsBehindSource { get; private set; }
+
+    /// <summary>Elements of a buffer for the source row, what is drawn, and the one for what is not there.</summary>
+    public int BufferLength => SourceLength + DrawnLength + 1;
+
+    /// <summary>The pieces from the one on that holds column <paramref name="start"/>; the first may begin before it.</summary>
+    public ReadOnlySpan<ColumnPiece> From(int start)
+    {
+        int low = 0, high = Pieces.Length;
+        while (low < high)
+        {
+            int middle = (low + high) >>> 1;
+            if (Pieces[middle].End <= start)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+
+        return Pieces.AsSpan(low);
+    }
+
+    /// <summary>The smallest ranges of source elements and of drawn ones that the columns [<paramref name="start"/>, <paramref name="end"/>) read.</summary>
+    public ((int Start, int End) Source, (int Start, int End) Drawn) Reads(int start, int end)
+    {
+        (int Start, int End) source = (int.MaxValue, 0), drawn = (int.MaxValue, 0);
+        foreach (ColumnPiece piece in From(start))
+        {
+            if (piece.Target >= end)
+                break;
+            int skip = Math.Max(0, start - piece.Target), stop = Math.Min(end, piece.End) - piece.Target;
+            foreach (ColumnTerm term in Terms.AsSpan(piece.First, piece.Count))
+            {
+                if (term.Index >= 0)
+                    source = (Math.Min(source.Start, term.Index + skip), Math.Max(source.End, term.Index + stop));
+                else
+                    drawn = (Math.Min(drawn.Start, ~term.Index + skip), Math.Max(drawn.End, ~term.Index + stop));
+            }
+        }
+
+        return (source.Start < source.End ? source : (0, 0), drawn.Start < drawn.End ? drawn : (0, 0));
+    }
+
+    /// <summary>The runs of adjacent positions of the extended row among the places [<paramref name="start"/>, <paramref name="end"/>).</summary>
+    public IEnumerable<(long Position, int Place, int Length)> Runs(int start, int end)
+    {
+        int run = _runs.BinarySearch((0L, start), Comparer<(long, int Place)>.Create((a, b) => a.Place.CompareTo(b.Place)));
+        for (run = run < 0 ? ~run - 1 : run; run < _runs.Count && _runs[run].Place < end; run++)
+        {
+            (long position, int place) = _runs[run];
+            int from = Math.Max(place, start), to = Math.Min(run + 1 < _runs.Count ? _runs[run + 1].Place : DrawnLength, end);
+            yield return (position + from - place, from, to - from);
+        }
+    }
+
+    /// <summary>Packs the positions that are drawn and gives them, each once and rising.</summary>
+    private long[] Pack(TermTable columns, int run, bool fresh)
+    {
+        long[] positions = [.. columns.Terms.Where(t => fresh || t.Source < 0).Select(t => t.Position).Distinct().Order()];
+        for (int i = 0; i < positions.Length; i++)
+            if (i == 0 || positions[i] != positions[i - 1] + 1)
+                _runs.Add((positions[i] * run, i * run));
+        DrawnLength = positions.Length * run;
+        return positions;
+    }
+
+    private bool Continues(ColumnPiece last, ColumnPiece next)
+    {
+        if (next.Count != last.Count)
+            return false;
+        for (int k = 0; k < next.Count; k++)
+        {
+            ColumnTerm before = Terms[last.First + k], after = Terms[next.First + k];
+            bool follows = before.Index >= 0 ? after.Index == before.Index + last.Length : after.Index == before.Index - last.Length;
+            if (!follows || after.Weight != before.Weight)
+                return false;
+        }
+
+        return true;
+    }
+
+    private void Spread(int length)
+    {
+        Indices = new int[Depth][];
+        Weights = new double[Depth][];
+        int nothing = SourceLength + DrawnLength;
+        for (int k = 0; k < Depth; k++)
+        {
+            Indices[k] = new int[length];
+            Weights[k] = new double[length];
+            foreach (ColumnPiece piece in Pieces)
+            {
+                ColumnTerm term = k < piece.Count ? Terms[piece.First + k] : new ColumnTerm(nothing, k == 0 ? 0.0 : -0.0);
+                int index = term.Index < 0 ? SourceLength + ~term.Index : term.Index;
+                for (int i = 0; i < piece.Length; i++)
+                    (Indices[k][piece.Target + i], Weights[k][piece.Target + i]) = (index == nothing ? index : index + i, term.Weight);
+                ReadsBehindSource |= index >= SourceLength;
+            }
+        }
+    }
+}

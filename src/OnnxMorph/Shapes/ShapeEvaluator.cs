@@ -1,8 +1,5 @@
-using Google.Protobuf;
-using Microsoft.ML.OnnxRuntime;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
-using OnnxMorph.Runtime;
 using OnnxMorph.Weights;
 
 namespace OnnxMorph.Shapes;
@@ -24,7 +21,7 @@ public static class ShapeEvaluator
     private const long MostFloats = 16;
 
     /// <summary>An input that nothing reads.</summary>
-    private const string FilledIn = "onnxmorph.filled_in";
+    internal const string FilledIn = "onnxmorph.filled_in";
 
     // A batch of 2 tells copies from sums; some networks take one sample at a time.
     private static readonly int[] s_batches = [2, 1];
@@ -40,7 +37,10 @@ public static class ShapeEvaluator
     /// <param name="model">The model.</param>
     /// <param name="suits">Whether sizes found at the first assignment suit.</param>
     /// <exception cref="UnreadableModelException">ONNX Runtime does not load the model at any size that was tried.</exception>
-    public static ShapeTable Evaluate(OnnxModel model, Func<ShapeTable, bool> suits)
+    public static ShapeTable Evaluate(OnnxModel model, Func<ShapeTable, bool> suits) => Evaluate(model, suits, SkeletonSegments.UsualNodes);
+
+    /// <summary>The same with so many nodes loaded at a time.</summary>
+    internal static ShapeTable Evaluate(OnnxModel model, Func<ShapeTable, bool> suits, int segmentNodes)
     {
         string folder = Directory.CreateTempSubdirectory("onnxmorph-").FullName;
         try
@@ -49,11 +49,11 @@ public static class ShapeEvaluator
             string skeleton = Path.Combine(folder, Path.GetFileName(model.Path) ?? "model");
             try
             {
-                return Evaluate(model, skeleton, null, suits);
+                return Evaluate(model, skeleton, null, suits, segmentNodes);
             }
             catch (UnreadableModelException) when (StandInType.For(model) is { } standIn)
             {
-                return Evaluate(model, skeleton, standIn, suits);
+                return Evaluate(model, skeleton, standIn, suits, segmentNodes);
             }
         }
         finally
@@ -62,11 +62,12 @@ public static class ShapeEvaluator
         }
     }
 
-    private static ShapeTable Evaluate(OnnxModel model, string skeleton, StandInType? standIn, Func<ShapeTable, bool> suits)
+    private static ShapeTable Evaluate(OnnxModel model, string skeleton, StandInType? standIn, Func<ShapeTable, bool> suits, int segmentNodes)
     {
-        List<Symbol> symbols = Build(model, skeleton, standIn);
-        var (first, sizes) = LoadFirst(model, skeleton, standIn, FirstAssignments(symbols), suits);
-        return symbols.Count == 0 ? first : new ShapeTable(first, LoadFirst(model, skeleton, standIn, SecondAssignments(symbols, sizes), _ => true).Table);
+        (ModelProto proto, List<Symbol> symbols) = Build(model, standIn);
+        var segments = new SkeletonSegments(proto, skeleton, segmentNodes);
+        var (first, sizes) = LoadFirst(model, segments, standIn, FirstAssignments(symbols), suits);
+        return symbols.Count == 0 ? first : new ShapeTable(first, LoadFirst(model, segments, standIn, SecondAssignments(symbols, sizes), _ => true).Table);
     }
 
     /// <summary>A size that callers choose: its name, and where it stands first.</summary>
@@ -103,7 +104,7 @@ public static class ShapeEvaluator
         }
     }
 
-    private static List<Symbol> Build(OnnxModel model, string path, StandInType? standIn)
+    private static (ModelProto Skeleton, List<Symbol> Symbols) Build(OnnxModel model, StandInType? standIn)
     {
         ModelProto proto = model.Proto.Clone();
         GraphProto graph = proto.Graph;
@@ -111,24 +112,30 @@ public static class ShapeEvaluator
         var weights = new HashSet<string>();
         HashSet<string> folded = [.. graph.Node.Where(n => n.OpType is "Resize" or "Upsample").SelectMany(n => n.Input.Skip(1))];
 
-        foreach (TensorProto tensor in graph.Initializer.ToList())
+        TensorProto[] initializers = [.. graph.Initializer];
+        graph.Initializer.Clear();
+        foreach (TensorProto tensor in initializers)
         {
             if (IsShapeLike(model, tensor, folded))
+            {
+                graph.Initializer.Add(tensor);
                 continue;
-            graph.Initializer.Remove(tensor);
+            }
+
             weights.Add(tensor.Name);
             if (!listed.Contains(tensor.Name))
                 graph.Input.Add(Declare(tensor.Name, tensor));
         }
 
-        foreach (NodeProto node in graph.Node.ToList())
+        NodeProto[] nodes = [.. graph.Node];
+        graph.Node.Clear();
+        foreach (NodeProto node in nodes)
         {
             if (node.OpType == "Constant" && ModelGraph.IsStandard(node) && node.Attribute.FirstOrDefault(a => a.Name == "value")?.T is { } tensor
                 && !IsShapeLike(model, tensor, folded) && node.Output.Count == 1)
-            {
-                graph.Node.Remove(node);
                 graph.Input.Add(Declare(node.Output[0], tensor));
-            }
+            else
+                graph.Node.Add(node);
         }
 
         var given = graph.Input.Select(i => i.Name).Concat(graph.Initializer.Select(i => i.Name)).ToHashSet();
@@ -165,9 +172,7 @@ public static class ShapeEvaluator
 
         standIn?.Replace(proto, model);
         model.Embed(proto);
-        using FileStream file = File.Create(path);
-        proto.WriteTo(file);
-        return [.. symbols.Values];
+        return (proto, [.. symbols.Values]);
     }
 
     private static bool IsShapeLike(OnnxModel model, TensorProto tensor, HashSet<string> folded)
@@ -194,7 +199,7 @@ public static class ShapeEvaluator
 
     // Tries sizes until the network loads, and what it finds suits.
     private static (ShapeTable Table, Dictionary<string, long> Sizes) LoadFirst(
-        OnnxModel model, string skeleton, StandInType? standIn, IEnumerable<Dictionary<string, long>> assignments, Func<ShapeTable, bool> suits)
+        OnnxModel model, SkeletonSegments skeleton, StandInType? standIn, IEnumerable<Dictionary<string, long>> assignments, Func<ShapeTable, bool> suits)
     {
         UnreadableModelException? first = null;
         (ShapeTable, Dictionary<string, long>)? unsuited = null;
@@ -219,24 +224,36 @@ public static class ShapeEvaluator
         return unsuited ?? throw first!;
     }
 
-    private static ShapeTable Load(OnnxModel model, string skeleton, StandInType? standIn, Dictionary<string, long> sizes)
+    private static ShapeTable Load(OnnxModel model, SkeletonSegments skeleton, StandInType? standIn, Dictionary<string, long> sizes)
     {
-        string optimised = skeleton + ".optimised";
         var dimensions = new Dictionary<string, long>(sizes) { [FilledIn] = 1 };
-        using (SessionOptions options = OrtRuntime.CreateOptions(GraphOptimizationLevel.ORT_ENABLE_BASIC, 1, dimensions, optimised))
-            OrtRuntime.Load(skeleton, options).Dispose();
-        OnnxModel folded = OnnxReader.Read(optimised);
         var values = new Dictionary<string, (ElementType, long[]?)>();
-        foreach (ValueInfoProto value in folded.Proto.Graph.Output.Concat(folded.Proto.Graph.Input))
+        var ints = new Dictionary<string, long[]>();
+        foreach (OnnxModel folded in skeleton.Load(dimensions))
         {
-            ElementType type = value.Type?.TensorType is { } tensor ? (ElementType)tensor.ElemType : ElementType.Undefined;
-            values[value.Name] = (standIn?.Original(type) ?? type, value.Type?.TensorType?.Shape is { } shape ? Dims(shape, sizes) : null);
+            foreach (ValueInfoProto value in folded.Proto.Graph.Output.Concat(folded.Proto.Graph.Input))
+            {
+                ElementType type = value.Type?.TensorType is { } tensor ? (ElementType)tensor.ElemType : ElementType.Undefined;
+                Add(value.Name, standIn?.Original(type) ?? type, value.Type?.TensorType?.Shape is { } shape ? Dims(shape, sizes) : null);
+            }
+
+            // Of a segment that becomes nothing but constants ONNX Runtime tells no sizes.
+            foreach ((_, TensorProto tensor, string name) in Tensors(folded))
+                Add(name, standIn?.Original((ElementType)tensor.DataType) ?? (ElementType)tensor.DataType, [.. tensor.Dims]);
+            AddIntegers(ints, folded);
         }
 
+        AddIntegers(ints, model);
         // Small constants were left in the graph as they are.
         foreach ((_, TensorProto tensor, string name) in Tensors(model))
-            values.TryAdd(name, ((ElementType)tensor.DataType, [.. tensor.Dims]));
-        return new ShapeTable(values, Integers(folded, model));
+            Add(name, (ElementType)tensor.DataType, [.. tensor.Dims]);
+        return new ShapeTable(values, ints);
+
+        void Add(string name, ElementType type, long[]? dims)
+        {
+            if (!values.TryGetValue(name, out var known) || known.Item2 is null)
+                values[name] = (type, dims);
+        }
     }
 
     private static long[]? Dims(TensorShapeProto shape, Dictionary<string, long> sizes)
@@ -251,17 +268,12 @@ public static class ShapeEvaluator
 
     private static long Count(TensorProto tensor) => tensor.Dims.Aggregate(1L, (product, size) => product * size);
 
-    private static Dictionary<string, long[]> Integers(OnnxModel folded, OnnxModel model)
+    private static void AddIntegers(Dictionary<string, long[]> ints, OnnxModel model)
     {
-        var ints = new Dictionary<string, long[]>();
-        foreach ((OnnxModel from, TensorProto tensor, string name) in Tensors(folded).Concat(Tensors(model)))
-        {
-            // Integers that a morph has changed are biases and tables, no sizes.
-            if ((ElementType)tensor.DataType is ElementType.Int64 or ElementType.Int32 && MayBeSizes(tensor) && from.PayloadOf(tensor) is not WeightPayload)
-                ints[name] = from.Int64Values(tensor);
-        }
-
-        return ints;
+        // Integers that a morph has changed are biases and tables, no sizes.
+        foreach ((_, TensorProto tensor, string name) in Tensors(model))
+            if ((ElementType)tensor.DataType is ElementType.Int64 or ElementType.Int32 && MayBeSizes(tensor) && model.PayloadOf(tensor) is not WeightPayload)
+                ints[name] = model.Int64Values(tensor);
     }
 
     private static IEnumerable<(OnnxModel, TensorProto, string)> Tensors(OnnxModel model)

@@ -1,3 +1,4 @@
+using OnnxMorph.Onnx;
 using OnnxMorph.Shapes;
 using OnnxMorph.Tests.Testing;
 using Xunit;
@@ -31,5 +32,31 @@ public sealed class ShapeEvaluatorTests
         ShapeTable shapes = ShapeEvaluator.Evaluate(net.Model);
         Assert.Equal(shapes.Other!.Dims("x")![1], shapes.Other.Dims("y")![1]);
         Assert.NotEqual(shapes.Dims(sum)![1], shapes.Other.Dims(sum)![1]);
+    }
+
+    /// <summary>Loaded a few nodes at a time, what is computed of sizes in one segment and used in another: the same as all at once.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(5)]
+    public void SegmentsGiveWhatTheWholeGives(int nodes)
+    {
+        for (int seed = 0; seed < 40; seed++)
+        {
+            OnnxModel model = new RandomNetwork(seed).Net.Model;
+            ShapeTable whole = ShapeEvaluator.Evaluate(model, _ => true, int.MaxValue), parts = ShapeEvaluator.Evaluate(model, _ => true, nodes);
+            Same(whole, parts);
+            if (whole.Other is { } other)
+                Same(other, parts.Other!);
+        }
+
+        static void Same(ShapeTable whole, ShapeTable parts)
+        {
+            foreach (string value in whole.Values)
+            {
+                Assert.Equal(whole.Dims(value), parts.Dims(value));
+                Assert.Equal(whole.Type(value), parts.Type(value));
+                Assert.Equal(whole.Ints(value), parts.Ints(value));
+            }
+        }
     }
 }

@@ -162,6 +162,17 @@ public class ContainedDetailsTests
             : net.Op("ConvTranspose", [x, net.Weight([3, 4, 3, 3]), net.Weight([4])], new { strides, pads, output_padding = new[] { 1, 1 } });
     });
 
+    /// <summary>Layers that share out what one makes.</summary>
+    [Theory]
+    [InlineData("Conv")]
+    [InlineData("ConvTranspose")]
+    public void LayersShareOutWhatOneMakes(string op) => Holds((net, target) =>
+    {
+        string x = net.Relu(net.Input("image", 2, 4, 5, 5));
+        string Made(int channels) => net.Op(op, [x, net.Weight(op == "Conv" ? [channels, 4, 3, 3] : [4, channels, 3, 3]), net.Weight([channels])], new { strides = new[] { 2, 2 } });
+        return net.Relu(target ? net.Op("Concat", [Made(4), Made(4)], new { axis = 1 }) : Made(8));
+    });
+
     /// <summary>Groups that read fewer channels than the source's cannot hold what these make.</summary>
     [Fact]
     public void NarrowerGroupsAreNotTheSources()

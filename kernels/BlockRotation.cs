@@ -87,10 +87,10 @@ public sealed class BlockRotation
                 ReadOnlySpan<double> elements = rows.Span.Slice(row * columns + start, length);
                 Span<double> sums = projections.Span[start..];
                 if (length == 1 && columns == 1)
-                    VectorSums.MultiplyAdd(vector, elements[0], sums);
+                    VectorSums.Add<double>(vector, elements[0], sums, assign: false);
                 else
                     for (int r = 0; r < vector.Length; r++)
-                        VectorSums.MultiplyAdd(elements, vector[r], sums.Slice(r * columns, length));
+                        VectorSums.Add<double>(elements, vector[r], sums.Slice(r * columns, length), assign: false);
             }
         }
     }
@@ -106,7 +106,7 @@ public sealed class BlockRotation
             {
                 double weight = _transpose ? factor[k * Reflections + r] : factor[r * Reflections + k];
                 if (weight != 0)
-                    VectorSums.MultiplyAdd(projections.Slice(k * columns, columns), weight, result.AsSpan(r * columns, columns));
+                    VectorSums.Add<double>(projections.Slice(k * columns, columns), weight, result.AsSpan(r * columns, columns), assign: false);
             }
 
         result.CopyTo(projections);
@@ -125,7 +125,7 @@ public sealed class BlockRotation
             {
                 Span<double> tile = elements.Slice(start, Math.Min(ApplyTile, elements.Length - start));
                 for (int r = 0; r < Reflections; r++)
-                    VectorSums.MultiplyAdd(Reflection(group, r).Slice((int)firstElement + start, tile.Length), -finished[r], tile);
+                    VectorSums.Add<double>(Reflection(group, r).Slice((int)firstElement + start, tile.Length), -finished[r], tile, assign: false);
             }
 
             return;
@@ -140,7 +140,7 @@ public sealed class BlockRotation
                 SubtractScalars(elements[..length], vector, finished[(int)column..], columns);
             else
                 for (int r = 0; r < vector.Length; r++)
-                    VectorSums.MultiplyAdd(finished.Slice(r * columns + (int)column, length), -vector[r], elements[..length]);
+                    VectorSums.Add<double>(finished.Slice(r * columns + (int)column, length), -vector[r], elements[..length], assign: false);
             elements = elements[length..];
             firstElement += length;
         }

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace OnnxMorph.Kernels;
 
 /// <summary>One term of a column: weight × an element of the row.</summary>
@@ -13,6 +15,14 @@ internal readonly record struct ColumnTerm(int Index, double Weight);
 internal readonly record struct ColumnPiece(int Target, int Length, int First, int Count)
 {
     public int End => Target + Length;
+
+    /// <summary>How many of its columns lie before <paramref name="start"/>, and how many in [<paramref name="start"/>, <paramref name="end"/>).</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public (int Skip, int Length) Within(int start, int end)
+    {
+        int skip = Math.Max(0, start - Target);
+        return (skip, Math.Min(end, End) - Target - skip);
+    }
 }
 
 /// <summary>
@@ -113,13 +123,13 @@ internal sealed class ColumnPieces
         {
             if (piece.Target >= end)
                 break;
-            int skip = Math.Max(0, start - piece.Target), stop = Math.Min(end, piece.End) - piece.Target;
+            (int skip, int length) = piece.Within(start, end);
             foreach (ColumnTerm term in Terms.AsSpan(piece.First, piece.Count))
             {
                 if (term.Index >= 0)
-                    source = (Math.Min(source.Start, term.Index + skip), Math.Max(source.End, term.Index + stop));
+                    source = (Math.Min(source.Start, term.Index + skip), Math.Max(source.End, term.Index + skip + length));
                 else
-                    drawn = (Math.Min(drawn.Start, ~term.Index + skip), Math.Max(drawn.End, ~term.Index + stop));
+                    drawn = (Math.Min(drawn.Start, ~term.Index + skip), Math.Max(drawn.End, ~term.Index + skip + length));
             }
         }
 

@@ -95,7 +95,7 @@ public static class FloatConversion
             RoundToBFloat16(values, MemoryMarshal.Cast<byte, ushort>(elements));
     }
 
-    /// <summary>The same with the positive quiet NaN in place of every NaN.</summary>
+    /// <summary>The values with the positive quiet NaN in place of every NaN.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static Vector<float> Canonical(Vector<float> values) =>
         Vector.ConditionalSelect(Vector.Equals(values, values), values, new Vector<float>(BitConverter.UInt32BitsToSingle(0x7FC0_0000)));

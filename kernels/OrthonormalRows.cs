@@ -26,13 +26,13 @@ public static class OrthonormalRows
             {
                 int current = done;
                 Span<double> row = values.AsSpan(current * columns, columns);
-                VectorSums.Multiply(row, 1 / Math.Sqrt(VectorSums.Dot(row, row)), row);
+                VectorSums.Add<double>(row, 1 / Math.Sqrt(VectorSums.Dot(row, row)), row, assign: true);
                 if (rows - current - 1 > 0)
                     Parallel.For(current + 1, rows, next =>
                     {
                         Span<double> other = values.AsSpan(next * columns, columns);
                         ReadOnlySpan<double> unit = values.AsSpan(current * columns, columns);
-                        VectorSums.MultiplyAdd(unit, -VectorSums.Dot(unit, other), other);
+                        VectorSums.Add<double>(unit, -VectorSums.Dot(unit, other), other, assign: false);
                     });
             }
         }

@@ -70,10 +70,11 @@ internal sealed class SimdDevice : KernelDevice
                 break;
             if (piece.Count == 0)
                 continue;
-            int skip = Math.Max(0, start - piece.Target), index = terms[piece.First].Index;
+            (int skip, int length) = piece.Within(start, end);
+            int index = terms[piece.First].Index;
             Copy(
                 ref index >= 0 ? ref Unsafe.Add(ref source, index + skip - row.Start) : ref Unsafe.Add(ref drawn, ~index + skip),
-                ref Unsafe.Add(ref first, piece.Target + skip - start), Math.Min(end, piece.End) - piece.Target - skip);
+                ref Unsafe.Add(ref first, piece.Target + skip - start), length);
         }
     }
 
@@ -222,7 +223,7 @@ internal sealed class SimdDevice : KernelDevice
         {
             if (piece.Target >= end)
                 break;
-            int skip = Math.Max(0, start - piece.Target), length = Math.Min(end, piece.End) - piece.Target - skip;
+            (int skip, int length) = piece.Within(start, end);
             Span<T> part = target.Slice(piece.Target + skip - start, length);
             ReadOnlySpan<ColumnTerm> terms = first.Pieces.Terms.AsSpan(piece.First, piece.Count);
             switch (rows * piece.Count)
@@ -312,7 +313,7 @@ internal sealed class SimdDevice : KernelDevice
         {
             if (piece.Target >= end)
                 break;
-            int skip = Math.Max(0, start - piece.Target), length = Math.Min(end, piece.End) - piece.Target - skip;
+            (int skip, int length) = piece.Within(start, end);
             Span<double> part = sums.Slice(piece.Target + skip - start, length);
             ReadOnlySpan<ColumnTerm> terms = row.Pieces.Terms.AsSpan(piece.First, piece.Count);
             for (int k = 0; k < terms.Length; k++)

@@ -10,20 +10,6 @@ namespace OnnxMorph.Kernels;
 /// </summary>
 internal static class VectorSums
 {
-    /// <summary>products = weight · elements.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Multiply(ReadOnlySpan<double> elements, double weight, Span<double> products)
-    {
-        ref double source = ref MemoryMarshal.GetReference(elements);
-        ref double target = ref MemoryMarshal.GetReference(products[..elements.Length]);
-        var factor = new Vector<double>(weight);
-        int i = 0;
-        for (; i <= elements.Length - Vector<double>.Count; i += Vector<double>.Count)
-            (factor * Vector.LoadUnsafe(ref source, (nuint)i)).StoreUnsafe(ref target, (nuint)i);
-        for (; i < elements.Length; i++)
-            products[i] = weight * elements[i];
-    }
-
     /// <summary>Lanes of <see cref="Dot"/>, whatever the width of the processor's vectors.</summary>
     private const int Lanes = 8;
 
@@ -57,24 +43,6 @@ internal static class VectorSums
         for (int i = whole; i < left.Length; i++)
             total += left[i] * right[i];
         return total;
-    }
-
-    /// <summary>sums += weight · elements.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void MultiplyAdd(ReadOnlySpan<double> elements, double weight, Span<double> sums)
-    {
-        ref double source = ref MemoryMarshal.GetReference(elements);
-        ref double target = ref MemoryMarshal.GetReference(sums[..elements.Length]);
-        var factor = new Vector<double>(weight);
-        int i = 0;
-        for (; i <= elements.Length - Vector<double>.Count; i += Vector<double>.Count)
-        {
-            Vector<double> product = factor * Vector.LoadUnsafe(ref source, (nuint)i);
-            (Vector.LoadUnsafe(ref target, (nuint)i) + product).StoreUnsafe(ref target, (nuint)i);
-        }
-
-        for (; i < elements.Length; i++)
-            sums[i] += weight * elements[i];
     }
 
     /// <summary>results = weight · elements, rounded once.</summary>

@@ -157,14 +157,13 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
             starts[p] = starts[p - 1] + (int)from[p - 1].Size;
         int size = (int)from.Sum(p => p.Size), fresh = 0;
         bool alike = to.Length == from.Length;
-        AxisPiece[]? inOrder = InOrder(to, from, starts);
+        (int Part, AxisPiece Piece)[]? inOrder = InOrder(to, from);
         var used = new Dictionary<int, int>();
         var rows = new List<Tap[]>();
         for (int p = 0; p < to.Length; p++)
         {
             int[] fitting = [.. Enumerable.Range(0, from.Length).Where(q => Stands(to[p], from[q]))];
-            int part = inOrder is not null ? Array.FindLastIndex(starts, start => start <= inOrder[p].Start)
-                : fitting.Length > 0 ? fitting[Math.Min(used.GetValueOrDefault(fitting[0]), fitting.Length - 1)] : alike ? p : -1;
+            int part = inOrder is not null ? inOrder[p].Part : fitting.Length > 0 ? fitting[Math.Min(used.GetValueOrDefault(fitting[0]), fitting.Length - 1)] : alike ? p : -1;
             if (fitting.Length > 0)
                 used[fitting[0]] = used.GetValueOrDefault(fitting[0]) + 1;
             if (part < 0)
@@ -176,7 +175,7 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
                 continue;
             }
 
-            AxisMap map = inOrder is not null && !Stands(to[p], from[part]) ? Part(to[p], from[part], inOrder[p] with { Start = inOrder[p].Start - starts[part] }) : Primal(to[p], from[part]);
+            AxisMap map = inOrder is not null && !Stands(to[p], from[part]) ? Part(to[p], from[part], inOrder[p].Piece) : Primal(to[p], from[part]);
             for (int i = 0; i < map.Size; i++)
                 rows.Add([.. map[i].ToArray().Select(tap => tap with { Source = tap.Source < map.SourceSize ? tap.Source + starts[part] : size + fresh++ })]);
         }
@@ -184,11 +183,11 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
         return AxisMap.FromTaps(size, fresh, rows);
     }
 
-    // Which indices of the source each part of the target is where parts stand in one order, each for one of the source's or for some of it, so that
-    // parts of one kind are told apart by their places; null where they do not.
-    private AxisPiece[]? InOrder(AxisExpression[] to, AxisExpression[] from, int[] starts)
+    // Which part of the source each part of the target is, or which indices of it, where parts stand in one order, so that parts of one kind are told
+    // apart by their places; null where they do not.
+    private (int Part, AxisPiece Piece)[]? InOrder(AxisExpression[] to, AxisExpression[] from)
     {
-        var pieces = new AxisPiece[to.Length];
+        var pieces = new (int, AxisPiece)[to.Length];
         int next = 0, covered = 0;
         for (int p = 0; p < to.Length; p++)
         {
@@ -203,7 +202,7 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
                 return null;
             if (start != covered || start + count > from[next].Size)
                 return null;
-            pieces[p] = new AxisPiece((int)to[p].Size, starts[next] + start, count);
+            pieces[p] = (next, new AxisPiece((int)to[p].Size, start, count));
             covered += count;
             if (covered == from[next].Size)
                 (next, covered) = (next + 1, 0);

@@ -27,25 +27,20 @@ internal static class Containing
         TransferPlan rest = plan.Obstacle is null ? new([], [], []) : TransferPlan.Best(from, to, RunRule.Blocks, []);
         IReadOnlyList<PartReport> parts = plan.States(TransferPlan.Contained(from, to, [.. plan.Matches, .. rest.Matches]), rest.Matches);
         plan.With(rest).Apply();
-        return new Found(plan, plan.Obstacle, parts, Check.Written(to.Model));
+        return new Found(from, to, plan, plan.Obstacle, parts, Check.Written(to.Model));
     }
 
     /// <summary>What was found of a source.</summary>
-    internal sealed record Found(ContainmentPlan Plan, string? Obstacle, IReadOnlyList<PartReport> Parts, ModelProto Filled);
+    internal sealed record Found(AnalysedModel Source, AnalysedModel Target, ContainmentPlan Plan, string? Obstacle, IReadOnlyList<PartReport> Parts, ModelProto Filled);
 
-    /// <summary>The first value of the target, in the order of its nodes, that does not hold what the plan says it carries of the source; null where all do.</summary>
-    public static string? FirstWrong(OnnxModel source, OnnxModel target, Net net)
+    /// <summary>The first value of the target, in the order of its nodes, that does not hold what it is said to carry of the source; null where all do.</summary>
+    public static string? FirstWrong(Found found, Net net)
     {
-        SharedConstants.Part(target);
-        AnalysedModel from = AnalysedModel.Of(source), to = AnalysedModel.Of(target);
-        ContainmentPlan plan = ContainmentPlan.Find(from, to, WidthRule.Importance, 1, out _)!;
-        plan.With(new([], [], [])).Apply();
-        var order = plan.AllCarried.OrderBy(pair => to.Graph.Producer(pair.Target) ?? -1).ToList();
-        foreach ((string Target, string Source) pair in order)
+        var feeds = Check.Feeds(net, net.Runs.FirstOrDefault() ?? [], seed: 1);
+        foreach ((string Target, string Source) pair in found.Plan.AllCarried.OrderBy(pair => found.Target.Graph.Producer(pair.Target) ?? -1))
         {
-            if (CarriedModels.Of(from, to, plan, [pair]) is not var (own, other))
+            if (CarriedModels.Of(found.Source, found.Target, found.Plan, [pair]) is not var (own, other))
                 continue;
-            var feeds = Check.Feeds(net, net.Runs.FirstOrDefault() ?? [], seed: 1);
             double[] before = Check.Run(own.Proto, feeds, []).Values.Single().Values, after = Check.Run(Check.Written(other), feeds, []).Values.Single().Values;
             double error = before.Zip(after, (x, y) => Math.Abs(x - y)).DefaultIfEmpty(0).Max(), scale = before.Select(Math.Abs).DefaultIfEmpty(0).Max();
             if (!(error <= 1e-3 * Math.Max(scale, 1e-3)))

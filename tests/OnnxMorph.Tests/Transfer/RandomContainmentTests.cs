@@ -29,16 +29,16 @@ public class RandomContainmentTests
                     if (drawn.Child() is not { } child)
                         return;
                     Interlocked.Increment(ref changed);
-                    if (Containing.Fill(drawn.Net.Model, Containing.Redrawn(child, i), out string why) is { } filled)
+                    if (Containing.Find(drawn.Net.Model, Containing.Redrawn(child, i), out string why) is { Obstacle: null } found)
                     {
                         try
                         {
-                            drawn.HoldsAsWritten(filled);
+                            drawn.HoldsAsWritten(found.Filled);
                             return;
                         }
                         catch (Exception e)
                         {
-                            failure = $"{e.Message} First of all {Containing.FirstWrong(drawn.Net.Model, Containing.Redrawn(child, i), drawn.Net)}.";
+                            failure = $"{e.Message} First of all {Containing.FirstWrong(found, drawn.Net)}.";
                         }
                     }
                     else

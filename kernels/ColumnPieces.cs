@@ -7,12 +7,16 @@ namespace OnnxMorph.Kernels;
 /// <param name="Weight">The factor.</param>
 internal readonly record struct ColumnTerm(int Index, double Weight);
 
-/// <summary>Adjacent columns whose terms read adjacent elements with the same weights; each term names the first column's element.</summary>
+/// <summary>
+/// Adjacent columns whose terms read adjacent elements with the same weights, each term naming the first column's element; or columns that are all
+/// the same.
+/// </summary>
 /// <param name="Target">First column of the output row.</param>
 /// <param name="Length">Columns.</param>
 /// <param name="First">Number of the first term; a column without terms is zero.</param>
 /// <param name="Count">Terms of each column.</param>
-internal readonly record struct ColumnPiece(int Target, int Length, int First, int Count)
+/// <param name="IsRepeated">Whether all columns have the terms of the first.</param>
+internal readonly record struct ColumnPiece(int Target, int Length, int First, int Count, bool IsRepeated)
 {
     public int End => Target + Length;
 
@@ -34,6 +38,9 @@ internal sealed class ColumnPieces
     /// <summary>Pieces shorter than this on average are walked column by column: those that are moved, and those that are summed.</summary>
     private const int ShortMoved = 2, ShortSummed = 6;
 
+    /// <summary>Sums of more terms are long enough to be walked by themselves.</summary>
+    private const int DeepSum = 8;
+
     private readonly List<(long Position, int Place)> _runs = [];
 
     /// <summary>Cuts a table of columns, each standing for <paramref name="run"/> elements.</summary>
@@ -51,9 +58,11 @@ internal sealed class ColumnPieces
         var pieces = new List<ColumnPiece>();
         for (int i = 0; i < columns.Count; i++)
         {
-            var piece = new ColumnPiece(i * run, run, columns.Starts[i], columns.Starts[i + 1] - columns.Starts[i]);
-            if (pieces.Count > 0 && Continues(pieces[^1], piece))
+            var piece = new ColumnPiece(i * run, run, columns.Starts[i], columns.Starts[i + 1] - columns.Starts[i], IsRepeated: false);
+            if (pieces.Count > 0 && !pieces[^1].IsRepeated && Continues(pieces[^1], piece, pieces[^1].Length))
                 pieces[^1] = pieces[^1] with { Length = pieces[^1].Length + run };
+            else if (run == 1 && pieces.Count > 0 && (pieces[^1].IsRepeated || pieces[^1].Length == 1) && Continues(pieces[^1], piece, 0))
+                pieces[^1] = pieces[^1] with { Length = pieces[^1].Length + 1, IsRepeated = true };
             else
                 pieces.Add(piece);
         }
@@ -62,7 +71,7 @@ internal sealed class ColumnPieces
         HasGaps = pieces.Exists(p => p.Count == 0);
         Depth = pieces.Count == 0 ? 0 : pieces.Max(p => p.Count);
         int length = columns.Count * run;
-        if (Depth > 0 && (long)pieces.Count * (moved ? ShortMoved : ShortSummed) > length && (long)Depth * columns.Count <= 2L * Terms.Length)
+        if (Depth is > 0 and <= DeepSum && (long)pieces.Count * (moved ? ShortMoved : ShortSummed) > length && (long)Depth * columns.Count <= 2L * Terms.Length)
             Spread(length);
     }
 
@@ -123,7 +132,7 @@ internal sealed class ColumnPieces
         {
             if (piece.Target >= end)
                 break;
-            (int skip, int length) = piece.Within(start, end);
+            (int skip, int length) = piece.IsRepeated ? (0, 1) : piece.Within(start, end);
             foreach (ColumnTerm term in Terms.AsSpan(piece.First, piece.Count))
             {
                 if (term.Index >= 0)
@@ -159,14 +168,15 @@ internal sealed class ColumnPieces
         return positions;
     }
 
-    private bool Continues(ColumnPiece last, ColumnPiece next)
+    /// <summary>Whether <paramref name="next"/> reads what lies <paramref name="distance"/> elements behind what the first column of <paramref name="last"/> reads.</summary>
+    private bool Continues(ColumnPiece last, ColumnPiece next, int distance)
     {
         if (next.Count != last.Count)
             return false;
         for (int k = 0; k < next.Count; k++)
         {
             ColumnTerm before = Terms[last.First + k], after = Terms[next.First + k];
-            bool follows = before.Index >= 0 ? after.Index == before.Index + last.Length : after.Index == before.Index - last.Length;
+            bool follows = after.Index == (before.Index >= 0 ? before.Index + distance : before.Index - distance);
             if (!follows || after.Weight != before.Weight)
                 return false;
         }
@@ -188,7 +198,7 @@ internal sealed class ColumnPieces
                 ColumnTerm term = k < piece.Count ? Terms[piece.First + k] : new ColumnTerm(nothing, k == 0 ? 0.0 : -0.0);
                 int index = term.Index < 0 ? SourceLength + ~term.Index : term.Index;
                 for (int i = 0; i < piece.Length; i++)
-                    (Indices[k][piece.Target + i], Weights[k][piece.Target + i]) = (index == nothing ? index : index + i, term.Weight);
+                    (Indices[k][piece.Target + i], Weights[k][piece.Target + i]) = (index == nothing || piece.IsRepeated ? index : index + i, term.Weight);
                 ReadsBehindSource |= index >= SourceLength;
             }
         }

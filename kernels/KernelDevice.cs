@@ -6,6 +6,12 @@ public abstract class KernelDevice : IDisposable
     /// <summary>The processor's vector units; always there.</summary>
     public static KernelDevice Simd { get; } = new SimdDevice();
 
+    /// <summary>
+    /// Has the loops compiled that weights of type float32 mostly run through, on another thread while the caller reads a model. They are compiled for
+    /// the processor's own vectors, which cannot be done when the program is published.
+    /// </summary>
+    public static void Prepare() => ThreadPool.QueueUserWorkItem(_ => SimdDevice.RunOnce());
+
     /// <summary>Name for people.</summary>
     public abstract string Name { get; }
 

@@ -1,4 +1,4 @@
-using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace OnnxMorph.Kernels;
@@ -42,6 +42,7 @@ public readonly record struct KernelFill(Distribution Distribution, double Scale
         }
     }
 
+    [SkipLocalsInit]
     private void WriteRandom(ElementFormat format, long position, Span<byte> destination)
     {
         if (!format.IsFloat())
@@ -53,8 +54,7 @@ public readonly record struct KernelFill(Distribution Distribution, double Scale
         {
             int count = Math.Min(words.Length, destination.Length / size);
             Philox.Fill(Seed, position, words[..count]);
-            RandomDraw.FromWords(Distribution, words[..count], values);
-            TensorPrimitives.Multiply(values[..count], Scale, values);
+            RandomDraw.FromWords(Distribution, words[..count], Scale, values);
             FloatConversion.Round(format, values[..count], destination[..(count * size)]);
             destination = destination[(count * size)..];
             position += count;

@@ -42,6 +42,7 @@ internal static class Philox
     }
 
     /// <summary>The random words at <paramref name="position"/> and after.</summary>
+    [SkipLocalsInit]
     public static void Fill(ulong seed, long position, Span<uint> words)
     {
         int step = 4 * Vector<ulong>.Count;

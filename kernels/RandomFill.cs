@@ -29,16 +29,17 @@ public static class RandomDraw
     public static double Value(Distribution distribution, ulong seed, long position)
     {
         Span<double> value = stackalloc double[1];
-        FromWords(distribution, [Philox.Word(seed, position)], value);
+        FromWords(distribution, [Philox.Word(seed, position)], 1, value);
         return value[0];
     }
 
-    /// <summary>The draws that consecutive words make.</summary>
-    internal static void FromWords(Distribution distribution, ReadOnlySpan<uint> words, Span<double> values)
+    /// <summary>The draws that consecutive words make, times <paramref name="scale"/>.</summary>
+    [SkipLocalsInit]
+    internal static void FromWords(Distribution distribution, ReadOnlySpan<uint> words, double scale, Span<double> values)
     {
         if (distribution == Distribution.Uniform)
         {
-            Apply<Doubled>(words, values);
+            Apply<Doubled>(words, scale, values);
             return;
         }
 
@@ -50,11 +51,11 @@ public static class RandomDraw
         {
             int length = Math.Min(TailBlock, words.Length - start);
             ReadOnlySpan<uint> block = words.Slice(start, length);
-            Apply<Central>(block, values.Slice(start, length));
+            Apply<Central>(block, scale, values.Slice(start, length));
             int count = Tails(block, places);
             for (int i = 0; i < count; i++)
                 tail[i] = block[places[i]];
-            Apply<Tail>(tail[..count], results);
+            Apply<Tail>(tail[..count], scale, results);
             for (int i = 0; i < count; i++)
                 values[start + places[i]] = results[i];
         }
@@ -122,11 +123,13 @@ public static class RandomDraw
         public Vector<double> Of(Vector<double> centred) => TailQuantile(default(ProcessorReals), centred);
     }
 
+    [SkipLocalsInit]
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Apply<TFunction>(ReadOnlySpan<uint> words, Span<double> values)
+    private static void Apply<TFunction>(ReadOnlySpan<uint> words, double scale, Span<double> values)
         where TFunction : struct, IFunction
     {
         values = values[..words.Length];
+        var factor = new Vector<double>(scale);
         Span<uint> padded = stackalloc uint[Vector<uint>.Count];
         Span<double> results = stackalloc double[Vector<uint>.Count];
         for (int i = 0; i < words.Length; i += Vector<uint>.Count)
@@ -137,8 +140,8 @@ public static class RandomDraw
             ref uint source = ref whole ? ref Unsafe.Add(ref MemoryMarshal.GetReference(words), i) : ref MemoryMarshal.GetReference(padded);
             ref double target = ref whole ? ref Unsafe.Add(ref MemoryMarshal.GetReference(values), i) : ref MemoryMarshal.GetReference(results);
             Vector.Widen(Vector.LoadUnsafe(ref source), out Vector<ulong> low, out Vector<ulong> high);
-            default(TFunction).Of(Centred(default(ProcessorReals), ProcessorReals.FromIntegers(low))).StoreUnsafe(ref target);
-            default(TFunction).Of(Centred(default(ProcessorReals), ProcessorReals.FromIntegers(high))).StoreUnsafe(ref target, (nuint)Vector<double>.Count);
+            (default(TFunction).Of(Centred(default(ProcessorReals), ProcessorReals.FromIntegers(low))) * factor).StoreUnsafe(ref target);
+            (default(TFunction).Of(Centred(default(ProcessorReals), ProcessorReals.FromIntegers(high))) * factor).StoreUnsafe(ref target, (nuint)Vector<double>.Count);
             if (!whole)
                 results[..(words.Length - i)].CopyTo(values[i..]);
         }

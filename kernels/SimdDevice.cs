@@ -7,12 +7,42 @@ using System.Runtime.Intrinsics;
 namespace OnnxMorph.Kernels;
 
 /// <summary>The kernels on the processor: block moves and <see cref="Vector{T}"/>; parallelism is the caller's, by windows.</summary>
+[SkipLocalsInit]
 internal sealed class SimdDevice : KernelDevice
 {
     /// <summary>Columns that are gathered or summed at a time; what they need stays in the first-level cache.</summary>
     private const int Tile = 1024;
 
     public override string Name => $"cpu ({Vector<byte>.Count * 8}-bit vectors)";
+
+    /// <summary>Runs through the loops for float32: rows and columns that are copied, drawn, and summed in few terms and many, in long pieces and one by one.</summary>
+    internal static void RunOnce()
+    {
+        // So many rows that they are not multiplied out with the columns; the first of them are evaluated.
+        const int Rows = 5000, Columns = 32;
+        AxisTerms copiedRows = Terms(Rows, [[0], [Rows]]), summedRows = Terms(Rows, [[0], [Rows], [0, 1], [0, 1, Rows]]);
+        int[][] all = [.. Enumerable.Range(0, Columns).Select(i => (int[])[i])], pieces = [.. all, [0], [0], [.. Enumerable.Range(0, Columns)], .. all[1..].Select(i => (int[])[i[0], 0])];
+        int[][] single = [.. all.Select(i => (int[])[i[0] * 7 % Columns])];
+        foreach ((AxisTerms rows, int[][] columns) in new[]
+        {
+            (copiedRows, [.. all, [0], [0], [Columns]]), (copiedRows, single), (summedRows, all), (summedRows, [.. all, [0], [Columns]]), (summedRows, pieces), (summedRows, single),
+            (summedRows, [.. single.Select((i, c) => c % 3 == 0 ? i : [i[0], Columns])]),
+        })
+        {
+            var map = new TensorMap(ElementFormat.Float32, [Rows, Columns], [rows, Terms(Columns, columns)], new KernelFill(Distribution.Normal, 1, 0, 0));
+            var window = new MapWindow(map, 0, 4, 0, map.RowLength);
+            Simd.Map(window, new byte[window.SourceBytes], new byte[window.OutputBytes]);
+        }
+
+        static AxisTerms Terms(int size, int[][] rows)
+        {
+            rows = [.. rows, .. Enumerable.Range(0, Math.Max(0, size - rows.Length)).Select(i => (int[])[i])];
+            int[] sources = [.. rows.SelectMany(row => row)], starts = new int[rows.Length + 1];
+            for (int i = 0; i < rows.Length; i++)
+                starts[i + 1] = starts[i] + rows[i].Length;
+            return new AxisTerms(size, 1, starts, sources, [.. sources.Select(_ => 1.0)]);
+        }
+    }
 
     public override void Map(MapWindow window, ReadOnlySpan<byte> source, Span<byte> output)
     {
@@ -72,6 +102,12 @@ internal sealed class SimdDevice : KernelDevice
                 continue;
             (int skip, int length) = piece.Within(start, end);
             int index = terms[piece.First].Index;
+            if (piece.IsRepeated)
+            {
+                target.Slice(piece.Target + skip - start, length).Fill(index >= 0 ? row.Source[index - row.Start] : row.Drawn[~index]);
+                continue;
+            }
+
             Copy(
                 ref index >= 0 ? ref Unsafe.Add(ref source, index + skip - row.Start) : ref Unsafe.Add(ref drawn, ~index + skip),
                 ref Unsafe.Add(ref first, piece.Target + skip - start), length);
@@ -205,9 +241,15 @@ internal sealed class SimdDevice : KernelDevice
 
         double[] buffer = ArrayPool<double>.Shared.Rent(target.Length);
         Span<double> sums = buffer.AsSpan(0, target.Length);
-        sums.Clear();
         for (int i = 0; i < terms.Length; i++)
-            AddRow(rows.Read(terms[i]), start, sums, assign: i == 0);
+        {
+            Row<T> read = rows.Read(terms[i]);
+            // Columns without terms are not written.
+            if (i == 0 && read.Pieces.HasGaps)
+                sums.Clear();
+            AddRow(read, start, sums, assign: i == 0);
+        }
+
         VectorSums.Round<T, TRounding>(sums, target);
         ArrayPool<double>.Shared.Return(buffer);
     }
@@ -224,7 +266,13 @@ internal sealed class SimdDevice : KernelDevice
             if (piece.Target >= end)
                 break;
             (int skip, int length) = piece.Within(start, end);
-            Span<T> part = target.Slice(piece.Target + skip - start, length);
+            Span<T> whole = target.Slice(piece.Target + skip - start, length), part = whole;
+            if (piece.IsRepeated)
+            {
+                (skip, length) = (0, 1);
+                part = whole[..1];
+            }
+
             ReadOnlySpan<ColumnTerm> terms = first.Pieces.Terms.AsSpan(piece.First, piece.Count);
             switch (rows * piece.Count)
             {
@@ -244,6 +292,9 @@ internal sealed class SimdDevice : KernelDevice
                     SumPiece<T, TRounding>(first, second, rows, terms, skip, part);
                     break;
             }
+
+            if (piece.IsRepeated)
+                whole[1..].Fill(whole[0]);
         }
     }
 
@@ -258,6 +309,12 @@ internal sealed class SimdDevice : KernelDevice
             for (int row = 0; row < rows; row++)
             {
                 Row<T> read = row == 0 ? first : second;
+                if (sums.Length == 1)
+                {
+                    sums[0] = VectorSums.Add(read.Source, read.Drawn, terms, skip + done, read.Start, read.Weight, row == 0 ? null : sums[0]);
+                    continue;
+                }
+
                 for (int k = 0; k < terms.Length; k++)
                     VectorSums.Add(read.At(terms[k].Index, skip + done, sums.Length), read.Weight * terms[k].Weight, sums, assign: row + k == 0);
             }
@@ -316,8 +373,19 @@ internal sealed class SimdDevice : KernelDevice
             (int skip, int length) = piece.Within(start, end);
             Span<double> part = sums.Slice(piece.Target + skip - start, length);
             ReadOnlySpan<ColumnTerm> terms = row.Pieces.Terms.AsSpan(piece.First, piece.Count);
+            if (length == 1 && terms.Length > 0)
+            {
+                part[0] = VectorSums.Add(row.Source, row.Drawn, terms, piece.IsRepeated ? 0 : skip, row.Start, row.Weight, assign ? null : part[0]);
+                continue;
+            }
+
             for (int k = 0; k < terms.Length; k++)
-                VectorSums.Add(row.At(terms[k].Index, skip, length), row.Weight * terms[k].Weight, part, assign && k == 0);
+            {
+                if (piece.IsRepeated)
+                    VectorSums.Add(VectorSums.Add(row.Source, row.Drawn, terms.Slice(k, 1), 0, row.Start, row.Weight, null), part, assign && k == 0);
+                else
+                    VectorSums.Add(row.At(terms[k].Index, skip, length), row.Weight * terms[k].Weight, part, assign && k == 0);
+            }
         }
     }
 

@@ -81,6 +81,9 @@ public sealed class TensorMap
     /// <summary>Whether elements are moved as bits.</summary>
     public bool IsPick { get; }
 
+    /// <summary>How many of the first axes the rows are made of; the others are within a row.</summary>
+    public int LeadingAxes => _leading.Length;
+
     /// <summary>Rows of the output.</summary>
     public long RowCount { get; }
 
@@ -93,7 +96,7 @@ public sealed class TensorMap
     /// <summary>Whether each row's columns are the source row's, unchanged.</summary>
     public bool KeepsColumns =>
         IsPick && RowLength == SourceRowLength
-        && (RowLength == 0 || (Pieces.Pieces is [{ Count: 1 }] && Pieces.Terms[0].Index == 0));
+        && (RowLength == 0 || (Pieces.Pieces is [{ Count: 1 } all] && (!all.IsRepeated || RowLength == 1) && Pieces.Terms[0].Index == 0));
 
     /// <summary>The source's own columns, where the output's are copies of them in several pieces: rows are then summed once for all copies. Null elsewhere.</summary>
     internal ColumnPieces? SourcePieces { get; }

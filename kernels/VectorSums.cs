@@ -194,6 +194,38 @@ internal static class VectorSums
         }
     }
 
+    /// <summary>sums += the same number, or = where <paramref name="assign"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Add(double number, Span<double> sums, bool assign)
+    {
+        if (assign)
+            sums.Fill(number);
+        else
+            for (int i = 0; i < sums.Length; i++)
+                sums[i] += number;
+    }
+
+    /// <summary>
+    /// The sum of one column, term by term, after <paramref name="before"/> where given: elements of the row from <paramref name="start"/> on and drawn
+    /// ones, <paramref name="offset"/> behind those that the terms name.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static double Add<T>(
+        ReadOnlySpan<T> elements, ReadOnlySpan<T> drawn, ReadOnlySpan<ColumnTerm> terms, int offset, int start, double weight, double? before)
+        where T : unmanaged
+    {
+        double sum = before ?? 0;
+        bool first = before is null;
+        foreach (ref readonly ColumnTerm term in terms)
+        {
+            double product = weight * term.Weight * Element(term.Index >= 0 ? elements[term.Index + offset - start] : drawn[~term.Index + offset]);
+            sum = first ? product : sum + product;
+            first = false;
+        }
+
+        return sum;
+    }
+
     /// <summary>Sums rounded once.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Round<T, TRounding>(ReadOnlySpan<double> sums, Span<T> results)

@@ -116,9 +116,16 @@ public sealed record MapCase(ElementFormat Format, long[] Shape, AxisTerms?[] Ma
         var sources = new List<int>();
         var weights = new List<double>();
         int offset = random.Next(-2, 3);
+        bool repeats = random.Next(3) == 0;
         for (int i = 0; i < outputs; i++)
         {
-            if (kind == 0 && !pick)
+            if (repeats && i > 0 && random.Next(4) > 0)
+            {
+                // The terms of the index before.
+                for (int k = starts[i - 1], end = starts[i]; k < end; k++)
+                    Add(sources[k], weights[k]);
+            }
+            else if (kind == 0 && !pick)
             {
                 for (int source = random.Next(3); source < size + fresh; source += 1 + random.Next(3))
                     Add(source, s_weights[random.Next(s_weights.Length)]);

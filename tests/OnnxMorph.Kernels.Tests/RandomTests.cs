@@ -62,7 +62,7 @@ public class RandomTests
         uint[] ends = [.. Enumerable.Range(-3, 7).Select(i => (uint)(0.925 * (1L << 32) + i))];
         uint[] words = [0, 1, uint.MaxValue, 0x7FFF_FFFF, 0x8000_0000, 0x1333_3333, .. ends, .. ends.Select(w => ~w), .. Enumerable.Range(0, 10_000).Select(i => Philox.Word(3, i))];
         var values = new double[words.Length];
-        RandomDraw.FromWords(distribution, words, values);
+        RandomDraw.FromWords(distribution, words, 1, values);
         Assert.Equal(Array.ConvertAll(words, w => RandomDraw.FromWord(default, distribution, w)), values);
     }
 

@@ -15,6 +15,7 @@ public sealed class AxisMap : IEquatable<AxisMap>
 {
     private readonly int[] _starts;
     private readonly Tap[] _taps;
+    private Tuple<AxisMap?, AxisMap>? _staged;
 
     private AxisMap(int sourceSize, int freshSize, int[] starts, Tap[] taps)
     {
@@ -231,38 +232,49 @@ public sealed class AxisMap : IEquatable<AxisMap>
     /// This map as two, one behind the other: first the parent's indices and each long sum of them once, then copies. A sum that
     /// many indices hold thus costs as much as one. The first is null where there is no such sum.
     /// </summary>
-    public (AxisMap? Sums, AxisMap Copies) Staged()
+    public (AxisMap? Sums, AxisMap Copies) Staged() => (_staged ??= Stage().ToTuple()).ToValueTuple();
+
+    private (AxisMap? Sums, AxisMap Copies) Stage()
     {
-        bool any = false;
-        for (int i = 0; i < Size; i++)
-            any |= this[i].Length >= LongSum;
-        if (!any)
-            return (null, this);
-        var sums = new List<Tap[]>();
-        var rows = new Tap[Size][];
+        var sums = new List<int>();
+        var numbers = new int[Size];
         for (int i = 0; i < Size; i++)
         {
             ReadOnlySpan<Tap> row = this[i];
-            rows[i] = row.ToArray();
+            numbers[i] = -1;
             if (row.Length < LongSum || row[^1].Source >= SourceSize)
                 continue;
+            // Most often the same sum as the index before.
             int known = sums.Count - 1;
-            while (known >= 0 && !row.SequenceEqual(sums[known]))
+            while (known >= 0 && !row.SequenceEqual(this[sums[known]]))
                 known--;
             if (known < 0)
             {
                 known = sums.Count;
-                sums.Add(rows[i]);
+                sums.Add(i);
             }
 
-            rows[i] = [new Tap(~known, 1)];
+            numbers[i] = known;
         }
 
         if (sums.Count == 0)
             return (null, this);
-        var first = FromTaps(SourceSize, 0, [.. Enumerable.Range(0, SourceSize).Select(c => (Tap[])[new Tap(c, 1)]), .. sums]);
-        Tap Shifted(Tap tap) => tap with { Source = tap.Source < 0 ? SourceSize + ~tap.Source : tap.Source < SourceSize ? tap.Source : tap.Source + sums.Count };
-        return (first, FromTaps(first.Size, FreshSize, [.. rows.Select(row => row.Select(Shifted).ToArray())]));
+        var first = FromTaps(SourceSize, 0, [.. Enumerable.Range(0, SourceSize).Select(c => (Tap[])[new Tap(c, 1)]), .. sums.Select(i => this[i].ToArray())]);
+        return (first, FromTaps(first.Size, FreshSize, [.. Enumerable.Range(0, Size).Select(Copied)]));
+
+        Tap[] Copied(int i) => numbers[i] >= 0 ? [new Tap(SourceSize + numbers[i], 1)]
+            : Array.ConvertAll(this[i].ToArray(), tap => tap.Source < SourceSize ? tap : tap with { Source = tap.Source + sums.Count });
+    }
+
+    /// <summary>Whether a child index is a long sum.</summary>
+    public bool HasLongSums => Enumerable.Range(0, Size).Any(i => this[i].Length >= LongSum);
+
+    /// <summary>This map with its long sums left zero, the long sums by themselves, and which child indices those are.</summary>
+    public (AxisMap Others, AxisMap Sums, int[] Indices) SplitLongSums()
+    {
+        int[] indices = [.. Enumerable.Range(0, Size).Where(i => this[i].Length >= LongSum)];
+        return (FromTaps(SourceSize, FreshSize, [.. Enumerable.Range(0, Size).Select(i => this[i] is { Length: < LongSum } row ? row.ToArray() : [])]),
+            FromTaps(SourceSize, FreshSize, [.. indices.Select(i => this[i].ToArray())]), indices);
     }
 
     /// <summary>Whether <paramref name="next"/>, made one with this map, would compute a long sum of this map more than once.</summary>

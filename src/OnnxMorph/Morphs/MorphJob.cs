@@ -1,7 +1,9 @@
 using System.Text.Json.Serialization;
 using OnnxMorph.Graph;
+using OnnxMorph.Kernels;
 using OnnxMorph.Onnx;
 using OnnxMorph.Recipes;
+using OnnxMorph.Runtime;
 using OnnxMorph.Verification;
 using OnnxMorph.Weights;
 
@@ -83,6 +85,8 @@ public sealed class MorphJob
         if (Certificate is not null && Path.GetFullPath(Certificate) == target)
             throw new UsageException($"'{target}' is named for both the model and its certificate; give them different names.");
 
+        OrtRuntime.Prepare();
+        KernelDevice.Prepare();
         Begin("reading");
         OnnxModel parent = OnnxReader.Read(Parent);
         long before = ModelInspection.CountParameters(parent);

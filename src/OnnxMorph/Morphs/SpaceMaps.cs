@@ -171,7 +171,7 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
             }
         }
 
-        foreach (int[] equal in means.GroupBy(c => primal[c].ToArray(), EqualTaps.Instance).Select(group => group.ToArray()))
+        foreach (int[] equal in means.GroupBy(c => c, new EqualRows(primal)).Select(group => group.ToArray()))
         {
             if (equal.Length == 1 || random is null)
                 continue;
@@ -187,12 +187,11 @@ internal sealed class SpaceMaps(AxisSolver solver, IReadOnlyDictionary<Space, Ax
         double Weight(int channel) => primal[channel][0].Weight;
     }
 
-    private sealed class EqualTaps : IEqualityComparer<Tap[]>
+    /// <summary>Indices of a map that have the same terms. Long sums mostly differ in where they start.</summary>
+    private sealed class EqualRows(AxisMap map) : IEqualityComparer<int>
     {
-        public static readonly EqualTaps Instance = new();
+        public bool Equals(int x, int y) => map[x].SequenceEqual(map[y]);
 
-        public bool Equals(Tap[]? x, Tap[]? y) => x.AsSpan().SequenceEqual(y);
-
-        public int GetHashCode(Tap[] taps) => taps.Aggregate(taps.Length, HashCode.Combine);
+        public int GetHashCode(int index) => HashCode.Combine(map[index].Length, map[index][0], map[index][^1]);
     }
 }

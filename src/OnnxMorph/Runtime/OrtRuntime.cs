@@ -14,6 +14,19 @@ public static partial class OrtRuntime
 {
     private static readonly Lock s_environmentLock = new();
 
+    /// <summary>Loads ONNX Runtime's library beside what the caller does until it opens a session: it takes as long as reading a small model.</summary>
+    public static void Prepare() => ThreadPool.QueueUserWorkItem(_ =>
+    {
+        try
+        {
+            Silence();
+        }
+        catch (Exception error) when (error is TypeInitializationException or DllNotFoundException or EntryPointNotFoundException or OnnxRuntimeException)
+        {
+            // Opening a session will fail as well, and tells why.
+        }
+    });
+
     /// <summary>
     /// Session options: sequential execution on the CPU, nothing logged, no memory arena and no memory pattern, so that
     /// what a run allocates is given back when it ends.

@@ -1,5 +1,6 @@
 using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
 using OnnxMorph.Kernels;
 
 namespace OnnxMorph.Weights;
@@ -11,6 +12,8 @@ namespace OnnxMorph.Weights;
 /// </summary>
 internal sealed class KeptReader : TensorReader
 {
+    private const int MinimalPart = 1 << 10;
+
     private readonly TensorReader _reader;
     private readonly long _bytes;
     private readonly Lazy<NativeBuffer> _elements;
@@ -29,14 +32,26 @@ internal sealed class KeptReader : TensorReader
     /// </summary>
     public static TensorReader Open(WeightExpression expression, ReadContext context, bool files)
     {
+        // What fits a few windows is better kept whole: its source is then read once.
+        bool small = BytesOf(expression) <= Math.Min(4L * context.WindowBytes, context.Budget);
+        if (!small && expression is MappedWeight mapped && LongSumsReader.TryOpen(mapped, context) is { } sums)
+            return sums;
+        return IsCostly(expression, files) && BytesOf(expression) <= context.Budget ? Keep(expression, context) : Open(expression, context);
+    }
+
+    /// <summary>Opens what is kept, and takes its bytes from the memory that is left.</summary>
+    public static KeptReader Keep(WeightExpression expression, ReadContext context)
+    {
         TensorReader reader = Open(expression, context);
-        if (!IsCostly(expression, files) || BytesOf(expression) > context.Budget)
-            return reader;
         context.Budget -= BytesOf(expression);
         return new KeptReader(expression, reader);
     }
 
-    private static bool IsCostly(WeightExpression expression, bool files) => expression switch
+    /// <summary>Bytes that the elements of an expression take.</summary>
+    public static long BytesOf(WeightExpression expression) => expression.Count * ElementEncoding.Format(expression.Type).Size();
+
+    /// <summary>Whether elements are computed from others, or with <paramref name="files"/> stand in a file.</summary>
+    public static bool IsCostly(WeightExpression expression, bool files) => expression switch
     {
         ReshapedWeight reshaped => IsCostly(reshaped.Source, files),
         StoredWeight stored => files && stored.File is not null,
@@ -44,7 +59,7 @@ internal sealed class KeptReader : TensorReader
     };
 
     public override void Read(long first, Span<byte> destination) =>
-        _elements.Value.ReadSpan((ulong)(first * Format.Size()), destination);
+        _elements.Value.Part(first * Format.Size(), destination.Length).CopyTo(destination);
 
     public override void Dispose()
     {
@@ -53,21 +68,21 @@ internal sealed class KeptReader : TensorReader
         _reader.Dispose();
     }
 
-    private static long BytesOf(WeightExpression expression) => expression.Count * ElementEncoding.Format(expression.Type).Size();
-
     private NativeBuffer Evaluate()
     {
         var elements = new NativeBuffer(_bytes);
         int size = Format.Size();
-        long window = _reader.WindowLength(SourceBudget) * size;
+        // A part for each processor at least: what is kept may be small and yet read much. Rows are cut where they are fewer.
+        int parts = Environment.ProcessorCount;
+        long row = Math.Max(1, _reader.Granularity) * size, share = Math.Max(MinimalPart, (_bytes + parts - 1) / parts);
+        share = _bytes >= parts * row ? Math.Max(1, share / row) * row : (share + size - 1) / size * size;
+        long window = Math.Min(_reader.WindowLength(SourceBudget) * size, share);
         try
         {
             Parallel.For(0, (_bytes + window - 1) / window, i =>
             {
                 long start = i * window;
-                var part = new byte[Math.Min(window, _bytes - start)];
-                _reader.Read(start / size, part);
-                elements.WriteSpan<byte>((ulong)start, part);
+                _reader.Read(start / size, elements.Part(start, (int)Math.Min(window, _bytes - start)));
             });
         }
         catch (AggregateException e)
@@ -80,18 +95,28 @@ internal sealed class KeptReader : TensorReader
     }
 
     /// <summary>Memory that is given back at once when its tensor is done, which the garbage collector's would not be.</summary>
-    private sealed class NativeBuffer : SafeBuffer
+    private sealed unsafe class NativeBuffer : SafeHandleZeroOrMinusOneIsInvalid
     {
+        private readonly long _bytes;
+
         public NativeBuffer(long bytes)
             : base(ownsHandle: true)
         {
-            Initialize((ulong)bytes);
-            SetHandle(Marshal.AllocHGlobal((nint)bytes));
+            _bytes = bytes;
+            SetHandle((nint)NativeMemory.Alloc((nuint)bytes));
+        }
+
+        /// <summary>The bytes from <paramref name="start"/> on; they must not be used after the buffer is disposed.</summary>
+        public Span<byte> Part(long start, int length)
+        {
+            ArgumentOutOfRangeException.ThrowIfGreaterThan((ulong)start + (ulong)length, (ulong)_bytes, nameof(length));
+            ObjectDisposedException.ThrowIf(IsClosed, this);
+            return new Span<byte>((byte*)handle + start, length);
         }
 
         protected override bool ReleaseHandle()
         {
-            Marshal.FreeHGlobal(handle);
+            NativeMemory.Free((void*)handle);
             return true;
         }
     }

@@ -61,12 +61,16 @@ internal abstract class TensorReader(WeightExpression expression) : IDisposable
 /// <summary>What the readers of one expression share.</summary>
 /// <param name="device">Evaluates the maps.</param>
 /// <param name="budget">Bytes of memory for what would otherwise be computed more than once.</param>
-internal sealed class ReadContext(KernelDevice device, long budget)
+/// <param name="windowBytes">Bytes that are read at a time, whole rows where those are shorter.</param>
+internal sealed class ReadContext(KernelDevice device, long budget, int windowBytes)
 {
     private long _storedBytes;
 
     /// <summary>Evaluates the maps.</summary>
     public KernelDevice Device { get; } = device;
+
+    /// <summary>Bytes that are read at a time, whole rows where those are shorter.</summary>
+    public int WindowBytes { get; } = windowBytes;
 
     /// <summary>Bytes of the budget that are left.</summary>
     public long Budget { get; set; } = budget;
@@ -260,7 +264,7 @@ internal sealed class MappedReader : TensorReader
         bool hasFresh = mapped.Maps.Any(m => m is { FreshSize: > 0 });
         KernelFill fill = hasFresh ? ElementEncoding.Fill(mapped.Type, mapped.Fill) : default;
         _map = new TensorMap(Format, mapped.Source.Shape.AsSpan(), terms, fill);
-        _source = mapped.Maps.Any(m => m is { RepeatsSources: true }) ? KeptReader.Open(mapped.Source, context, files: false) : Open(mapped.Source, context);
+        _source = ReadsAgain(mapped, context.WindowBytes) ? KeptReader.Open(mapped.Source, context, files: false) : Open(mapped.Source, context);
         _device = context.Device;
     }
 
@@ -282,6 +286,13 @@ internal sealed class MappedReader : TensorReader
     }
 
     public override void Dispose() => _source.Dispose();
+
+    /// <summary>Whether windows read elements of the source more than once: copies within a row share what a window has read, unless windows cut rows.</summary>
+    private bool ReadsAgain(MappedWeight mapped, int windowBytes)
+    {
+        int axes = (long)_map.RowLength * Format.Size() <= windowBytes ? _map.LeadingAxes : mapped.Maps.Length;
+        return mapped.Maps.Take(axes).Any(m => m is { RepeatsSources: true });
+    }
 
     private void ReadWindow(long firstRow, int rows, int columnStart, int columnEnd, Span<byte> destination)
     {

@@ -14,6 +14,9 @@ public sealed class WeightEvaluator(KernelDevice? device = null) : IWeightSource
     /// <summary>Small enough to stay in the second-level cache from where it is computed to where it is written.</summary>
     private const int DefaultWindow = 1 << 20;
 
+    /// <summary>Memory that a tensor may hold without being read alone.</summary>
+    private const long SmallBytes = 8 << 20;
+
     private long _storedBytesRead;
 
     private readonly KernelDevice _device = device ?? KernelDevice.Simd;
@@ -140,7 +143,7 @@ public sealed class WeightEvaluator(KernelDevice? device = null) : IWeightSource
     {
         if (!expression.Type.IsScalable())
             throw new RefusedException($"Weights of type {expression.Type} have no norm; convert the model to float first.");
-        using TensorReader reader = TensorReader.Open(expression, new ReadContext(_device, KeptBytes));
+        using TensorReader reader = TensorReader.Open(expression, new ReadContext(_device, KeptBytes, WindowBytes));
         var result = new Moments[expression.Shape[axis]];
         long inner = 1;
         foreach (long size in expression.Shape[(axis + 1)..])
@@ -180,14 +183,14 @@ public sealed class WeightEvaluator(KernelDevice? device = null) : IWeightSource
         public Reader(WeightEvaluator evaluator, WeightExpression weight)
         {
             (_evaluator, _bits) = (evaluator, weight.Type.BitWidth());
-            _context = new ReadContext(evaluator._device, evaluator.KeptBytes);
+            _context = new ReadContext(evaluator._device, evaluator.KeptBytes, evaluator.WindowBytes);
             _reader = TensorReader.Open(weight, _context);
             WindowBytes = (int)weight.Type.RawSize(evaluator.WindowLength(_reader, _bits));
         }
 
         public int WindowBytes { get; }
 
-        public bool IsLarge => _context.Budget < _evaluator.KeptBytes;
+        public bool IsLarge => _evaluator.KeptBytes - _context.Budget > SmallBytes;
 
         public void Read(long start, Span<byte> destination)
         {

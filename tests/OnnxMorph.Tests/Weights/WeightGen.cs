@@ -10,6 +10,9 @@ internal static class WeightGen
 {
     private static readonly double[] s_weights = [1, 0.5, -1, 1.0 / 3, 0.7];
 
+    // Means of so many are kept rather than computed again.
+    private const int LongAxis = 8;
+
     public static readonly ElementType[] Scalable = [ElementType.Float32, ElementType.Float64, ElementType.Float16, ElementType.BFloat16];
 
     public static Gen<int> Seeds => Gen.Int;
@@ -34,7 +37,9 @@ internal static class WeightGen
         int extra = fresh && random.Next(3) == 0 ? random.Next(1, 4) : 0;
         var rows = new Tap[random.Next(1, 2 * size + 2)][];
         for (int i = 0; i < rows.Length; i++)
-            rows[i] = [.. Enumerable.Range(0, random.Next(0, 4)).Select(_ => new Tap(random.Next(size + extra), s_weights[random.Next(s_weights.Length)]))];
+            rows[i] = i > 0 && random.Next(4) == 0 ? rows[i - 1]
+                : size >= LongAxis && random.Next(4) == 0 ? [.. Enumerable.Range(0, size).Select(source => new Tap(source, 1.0 / size))]
+                : [.. Enumerable.Range(0, random.Next(0, 4)).Select(_ => new Tap(random.Next(size + extra), s_weights[random.Next(s_weights.Length)]))];
         return AxisMap.FromTaps(size, extra, rows);
     }
 
@@ -45,7 +50,7 @@ internal static class WeightGen
     {
         var shape = new long[random.Next(1, 5)];
         for (int axis = 0; axis < shape.Length; axis++)
-            shape[axis] = random.Next(1, 6);
+            shape[axis] = random.Next(8) == 0 ? random.Next(LongAxis, LongAxis + 4) : random.Next(1, 6);
         return shape;
     }
 

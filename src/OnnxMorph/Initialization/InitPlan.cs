@@ -168,15 +168,12 @@ internal sealed class InitPlan
         var ends = new HashSet<Constant>();
         foreach (Block block in _model.Structure.Blocks.SelectMany(block => block.Parts.Count > 0 ? block.Parts : [block]).Where(block => block.IsResidual))
         {
-            var plan = IdentityPlan.For(_analysis, block);
-            if (plan.Refusal is { } refusal)
+            if (IdentityPlan.For(_analysis, block).ConstantStarts(out string refusal) is not { } starts)
                 Notes.Add($"The residual branch of {block.Path} starts like other layers: {refusal}.");
             else
-                ends.UnionWith(from start in plan.Starts
+                ends.UnionWith(from start in starts
                                where start.Value is FilledWeight { Fill: var fill } && fill == Fill.Zero
-                               select _model.Graph.ConstantOf(_model.Graph.Nodes[start.Key.Node].Input[start.Key.Input]) into constant
-                               where constant is not null
-                               select constant);
+                               select _model.Graph.ConstantOf(_model.Graph.Nodes[start.Key.Node].Input[start.Key.Input])!);
         }
 
         return ends;

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
 using OnnxMorph.Onnx;
@@ -59,6 +60,41 @@ internal sealed class IdentityPlan
         foreach (var (use, value) in plan._starts)
             plan.Starts[use] = value;
         return plan;
+    }
+
+    /// <summary>
+    /// What the constants start with from which the inputs of <see cref="Starts"/> are made, by nodes that only move elements; null, with the reason, where
+    /// there is no plan, or an input is made in another way.
+    /// </summary>
+    public Dictionary<Use, WeightExpression>? ConstantStarts(out string why)
+    {
+        why = Refusal ?? "";
+        if (Refusal is not null)
+            return null;
+        var starts = new Dictionary<Use, WeightExpression>();
+        foreach (((int node, int input), WeightExpression value) in Starts)
+        {
+            var use = new Use(node, input);
+            if (_graph.ConstantOf(_graph.Nodes[node].Input[input]) is not null)
+            {
+                starts[use] = value;
+                continue;
+            }
+
+            if (WeightPath.Find(_analysis, use, new AxisMap?[value.Shape.Length], out why) is not { Zero: 0 } path)
+                return null;
+            ImmutableArray<long> shape = [.. path.Constant.Shape];
+            why = $"{ModelGraph.Describe(_graph.Nodes[node])} reads a weight that other nodes make of '{path.Constant.Name}'";
+            // A matrix that is the identity is its own transpose.
+            if (value is FilledWeight filled && path.Constant.Type.IsScalable())
+                starts[path.Use] = new FilledWeight(path.Constant.Type, shape, filled.Fill);
+            else if (value is DiracWeight && value.Shape.Length == 2 && shape.SequenceEqual(value.Shape))
+                starts[path.Use] = new DiracWeight(path.Constant.Type, shape);
+            else
+                return null;
+        }
+
+        return starts;
     }
 
     // Makes a value of the copy what the copy reads. Gives the reason where it cannot.

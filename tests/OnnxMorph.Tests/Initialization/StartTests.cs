@@ -127,19 +127,24 @@ public sealed class StartTests
         Assert.Equal(feeds["x"].Values, Check.Run(Check.Written(model), feeds, [y])[y].Values);
     }
 
-    [Fact]
-    public void Zero_residual_branches_add_nothing()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Zero_residual_branches_add_nothing(bool transposed)
     {
         var net = new Net();
         string x = net.Relu(net.Conv(net.Input("x", 2, 4, 8, 8), 4, 8)), stem = x;
         for (int block = 0; block < 3; block++)
-            x = net.Relu(net.Add(net.Conv(net.Relu(net.Conv(x, 8, 8)), 8, 8), x));
+            x = net.Relu(net.Add(transposed ? Transposed(net.Relu(net.Conv(x, 8, 8))) : net.Conv(net.Relu(net.Conv(x, 8, 8)), 8, 8), x));
         string end = x;
         net.Output(net.Linear(net.Reshape(x, 2, 512), 512, 3));
         (InitPlan _, OnnxModel model) = InitNets.Plan(net, new InitOptions { Method = InitMethod.ZeroResidual });
         var values = Check.Run(Check.Written(model), InitNets.Normal(net, 2), [stem, end]);
         Assert.Equal(values[stem].Values, values[end].Values);
         Assert.Contains(values[stem].Values, v => v > 0);
+
+        string Transposed(string y) =>
+            net.Op("Conv", [y, net.Op("Transpose", [net.Weight([8, 8, 3, 3])], new { perm = new[] { 1, 0, 2, 3 } }), net.Weight([8])], new { pads = new[] { 1, 1, 1, 1 } });
     }
 
     [Fact]

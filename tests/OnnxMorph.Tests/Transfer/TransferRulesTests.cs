@@ -381,8 +381,11 @@ public class TransferRulesTests
     }
 
     /// <summary>Repeats that share out their branch: what ends it is divided by the number of repeats, in all of them, and in no others.</summary>
-    [Fact]
-    public void RepeatsShareOutTheirBranch()
+    [Theory]
+    [InlineData("norm")]
+    [InlineData("layer")]
+    [InlineData("layer whose weight is transposed")]
+    public void RepeatsShareOutTheirBranch(string ends)
     {
         Net source = Net(2, 1), target = Net(4, 2);
         (ModelProto scaled, _, _) = Carry(source, target, new TransferRules { Inserted = InsertedBlocks.Scaled });
@@ -401,15 +404,26 @@ public class TransferRulesTests
         Assert.Equal(Numbers(source.Proto, "end0"), Numbers(scaled, "end0"));
         SameFunction(source, identity);
 
-        static Net Net(int depth, int seed)
+        Net Net(int depth, int seed)
         {
             var net = new Net(seed: seed);
+            var pads = new { pads = new[] { 1, 1, 1, 1 } };
             string x = net.ConvUnit(net.Input("image", 2, 3, 8, 8), 3, 6);
             for (int b = 0; b < depth; b++)
             {
                 int stride = b == 0 ? 2 : 1;
-                string y = net.Conv(net.ConvUnit(x, 6, 6, stride: stride), 6, 6, 3, bias: false, attributes: new { pads = new[] { 1, 1, 1, 1 } });
-                y = net.Op("BatchNormalization", [y, net.Weight([6], name: $"end{b}"), net.Weight([6], name: $"shift{b}"), net.Weight([6]), net.Positive(6)]);
+                string y = net.ConvUnit(x, 6, 6, stride: stride);
+                if (ends == "norm")
+                {
+                    y = net.Conv(y, 6, 6, 3, bias: false, attributes: pads);
+                    y = net.Op("BatchNormalization", [y, net.Weight([6], name: $"end{b}"), net.Weight([6], name: $"shift{b}"), net.Weight([6]), net.Positive(6)]);
+                }
+                else
+                {
+                    string weight = net.Weight([6, 6, 3, 3], name: $"end{b}");
+                    y = net.Op("Conv", [y, ends == "layer" ? weight : net.Op("Transpose", [weight], new { perm = new[] { 1, 0, 2, 3 } }), net.Weight([6], name: $"shift{b}")], pads);
+                }
+
                 x = net.Relu(net.Add(b == 0 ? net.ConvUnit(x, 6, 6, 1, 2, activation: null) : x, y));
             }
 

@@ -38,14 +38,15 @@ internal sealed record BlockStarts(IReadOnlyDictionary<Use, WeightExpression> St
         var factors = new Dictionary<Use, double>();
         foreach (var repeats in plan.Pairs.Where(pair => rule != InsertedBlocks.Repeat && pair.Target is Block).GroupBy(pair => pair.Source).Where(g => g.Count() > 1))
         {
-            List<(SectionPair Pair, IdentityPlan Plan)> blocks = [.. repeats.Select(pair => (pair, IdentityPlan.For(target.Analysis, (Block)pair.Target)))];
-            bool divided = rule == InsertedBlocks.Scaled && blocks.All(b => b.Plan.Refusal is null && b.Plan.Starts.Values.All(IsZero));
-            foreach ((SectionPair pair, IdentityPlan identity) in blocks.Where(b => b.Plan.Refusal is null && (divided || b.Pair.Copy > 0)))
-                foreach (((int node, int input), WeightExpression start) in identity.Starts)
+            List<(SectionPair Pair, Dictionary<Use, WeightExpression>? Starts)> blocks =
+                [.. repeats.Select(pair => (pair, IdentityPlan.For(target.Analysis, (Block)pair.Target).ConstantStarts(out _)))];
+            bool divided = rule == InsertedBlocks.Scaled && blocks.All(b => b.Starts is not null && b.Starts.Values.All(IsZero));
+            foreach ((SectionPair pair, Dictionary<Use, WeightExpression>? identity) in blocks.Where(b => divided || b.Pair.Copy > 0))
+                foreach ((Use use, WeightExpression start) in identity ?? [])
                     if (divided)
-                        factors[new Use(node, input)] = 1.0 / blocks.Count;
+                        factors[use] = 1.0 / blocks.Count;
                     else
-                        starts[new Use(node, input)] = start;
+                        starts[use] = start;
         }
 
         return new BlockStarts(starts, factors.Count == 0 ? plan.Matches

@@ -94,6 +94,19 @@ public sealed class AxisMap : IEquatable<AxisMap>
         }
     }
 
+    /// <summary>Whether every index of the parent's stands in some child index.</summary>
+    public bool ReadsAll
+    {
+        get
+        {
+            var used = new bool[SourceSize];
+            foreach (Tap tap in _taps)
+                if (tap.Source < SourceSize)
+                    used[tap.Source] = true;
+            return Array.TrueForAll(used, read => read);
+        }
+    }
+
     /// <summary>The identity on an axis of <paramref name="size"/>.</summary>
     public static AxisMap Identity(int size)
     {

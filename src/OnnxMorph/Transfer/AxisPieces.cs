@@ -10,6 +10,9 @@ internal static class AxisPieces
     {
         if (start == 0 && size == axis.Size)
             return axis;
+        // One group of several.
+        if (axis is ProductAxis { Parts: [_, AxisExpression inner] } && size == inner.Size && start % size == 0)
+            return inner;
         if (axis is not ConcatAxis concat)
             return null;
         var parts = new List<AxisExpression>();

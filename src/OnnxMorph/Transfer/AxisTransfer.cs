@@ -44,7 +44,12 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
             return AxisMap.Kronecker(Build(repeated.Groups, from, seed), repeated.Made.Dual ? SpaceMaps.Dual(repeated.Map, Seeds.For(seed, $"{to}")) : repeated.Map);
         AxisMap primal = rules.Maps == MapSharing.Tensor ? Alone(to, from) : Primal(to, from);
         bool[] sides = [.. target.Analysis.Solver.Leaves(to).Select(leaf => leaf.Dual).Distinct()];
-        return sides is [true] ? _reading.Of(primal, Seeds.For(seed, $"{to}")) : primal;
+        if (sides is not [true])
+            return primal;
+        AxisMap reading = _reading.Of(primal, Seeds.For(seed, $"{to}"));
+        if (contained && !reading.ReadsAll)
+            throw new TransferRefusedException("it sums over channels of the source that are not among those that it reads");
+        return reading;
     }
 
     // Which index of the source each index of the target copies; a fresh one where it copies none.
@@ -64,6 +69,12 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
                 return t.Parts.Zip(s.Parts, Primal).Aggregate(AxisMap.Kronecker);
             case var _ when Repeated(to, from) is { } repeated:
                 return AxisMap.Kronecker(Primal(repeated.Groups, from), repeated.Map);
+            // A weight over channels that callers give has an axis of its own, which none of the parts is known to stand for.
+            case (ConcatAxis, SpaceAxis) when contained && target.Analysis.Solver.Leaves(to).All(leaf => spaces[leaf.Space] is null):
+                return Resized(to, from);
+            // Groups side by side, each of them by itself in the target.
+            case (ConcatAxis t, ProductAxis { Parts: [AxisExpression groups, AxisExpression inner] }) when t.Parts.Length == groups.Size:
+                return Parts(Pieces(to), [.. Enumerable.Repeat(source.Analysis.Solver.Resolve(inner), t.Parts.Length)]);
             case (ConcatAxis or SpaceAxis, ConcatAxis) or (ConcatAxis, SpaceAxis):
                 return Parts(Pieces(to), Pieces(from));
             case var _ when to.Size == from.Size:

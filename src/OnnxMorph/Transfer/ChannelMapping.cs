@@ -72,7 +72,9 @@ internal sealed class ChannelMapping : WeightMapping
     private WeightExpression Map(Constant to, UseMatch match, Constant from, bool? later)
     {
         (Use use, Use own) = (match.Target, match.Source);
-        AxisExpression[] axes = _other[use], ownAxes = match.Transposed ? [.. _own[own].Reverse()] : _own[own];
+        AxisExpression[] axes = _other[use], ownAxes = Own(match);
+        if (match.Transposed)
+            ownAxes = [.. ownAxes.Reverse()];
         if (axes.Length != ownAxes.Length)
             throw new TransferRefusedException($"it has {axes.Length} axes, and {ownAxes.Length} in the source");
         AxisMap[] maps = match.Fit?.Layout is { } layout ? Stored(to, match, layout, from.Shape) : Maps(to, match, axes, ownAxes, Layer(_target, use));
@@ -114,6 +116,10 @@ internal sealed class ChannelMapping : WeightMapping
         var flat = new ReshapedWeight(data, [data.Shape[0] * size, .. data.Shape[2..]]);
         return new ReshapedWeight(flat.Map([joint, .. maps[2..]], Fill.Zero), [.. to.Shape]);
     }
+
+    // The axes of the source's constant, or of what its nodes make of it.
+    private AxisExpression[] Own(UseMatch match) => match.Reshaped is not { } value ? _own[match.Source]
+        : Source.Analysis.Axes(value) ?? throw new TransferRefusedException($"nothing is known of the axes of '{value}' in the source");
 
     // The axis of the channels that a constant makes.
     private int Made(AxisExpression[] axes) => Array.FindIndex(axes, axis => _axes.IsChannels(axis) && !_axes.IsRead(axis));
@@ -243,7 +249,7 @@ internal sealed class ChannelMapping : WeightMapping
 
     /// <inheritdoc/>
     public override AxisMap? Channels(UseMatch match) =>
-        _other.TryGetValue(match.Target, out AxisExpression[]? axes) && _own.TryGetValue(match.Source, out AxisExpression[]? own) && (axes.Length, own.Length) == (1, 1)
+        _other.TryGetValue(match.Target, out AxisExpression[]? axes) && Own(match) is var own && (axes.Length, own.Length) == (1, 1)
             ? Channels(axes[0], own[0]) : null;
 
     /// <inheritdoc/>
@@ -279,7 +285,7 @@ internal sealed class ChannelMapping : WeightMapping
     // A table that is added to an activation, with a row for each position, where the positions are others; null elsewhere.
     private AxisMap? Positions(Use use, Use own, int axis, AxisExpression[] from, AxisExpression[] to)
     {
-        if (from[axis].Size == to[axis].Size || _axes.IsChannels(to[axis]) || _target.Graph.Nodes[use.Node].OpType != "Add")
+        if (_contained is not null || from[axis].Size == to[axis].Size || _axes.IsChannels(to[axis]) || _target.Graph.Nodes[use.Node].OpType != "Add")
             return null;
         return Grid(Source, own, axis, from.Length) is { } ownGrid && Grid(_target, use, axis, to.Length) is { } grid ? PositionGrid.Map(ownGrid, grid) : null;
     }

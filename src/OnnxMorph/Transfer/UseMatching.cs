@@ -15,7 +15,11 @@ namespace OnnxMorph.Transfer;
 /// <param name="Transposed">Whether one of them is a matrix that is stored the other way round.</param>
 /// <param name="Fit">How a layer's weight lies in the target's, where that is known; null where it is chosen.</param>
 /// <param name="Factor">What the source's numbers are multiplied by.</param>
-internal sealed record UseMatch(Use Target, Use Source, SectionPair Pair, (int Target, int Source) Nodes, int OutputAxis = 0, bool Transposed = false, WeightFit? Fit = null, double Factor = 1);
+internal sealed record UseMatch(Use Target, Use Source, SectionPair Pair, (int Target, int Source) Nodes, int OutputAxis = 0, bool Transposed = false, WeightFit? Fit = null, double Factor = 1)
+{
+    /// <summary>The value of the source that nodes make of its constant by giving it other axes, where the target's constant stands for that; null elsewhere.</summary>
+    public string? Reshaped { get; init; }
+}
 
 /// <summary>How a layer's weight lies in a target's.</summary>
 /// <param name="Taps">For each spatial axis, which tap of the source each tap of the target is; −1 for none.</param>
@@ -71,6 +75,26 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
             MatchWeights(to, target.Analysis.Node(to)!.Layer!, from, source.Analysis.Node(from)!.Layer!);
         else
             Descend(filled.Target, filled.Source, (target.Analysis.Shapes.Dims(target.Graph.Nodes[filled.Target.Node].Input[filled.Target.Input])?.Length ?? 1) - 1);
+    }
+
+    /// <summary>Whether what a use of the target reads has a match, or what it is made of by nodes that only move elements.</summary>
+    public bool Knows(Use to)
+    {
+        Use stored = Stored(target, to, node => OperatorRules.For(node)?.MovesElements == true) ?? to;
+        return _matches.Exists(match => match.Target == stored || (match.Nodes.Target == to.Node && match.Target.Node != to.Node));
+    }
+
+    // The use of the constant that a use reads through some nodes; null where there is none.
+    private static Use? Stored(AnalysedModel model, Use use, Func<NodeProto, bool> through)
+    {
+        while (model.Graph.Nodes[use.Node].Input[use.Input] is var value && model.Graph.ConstantOf(value) is null)
+        {
+            if (model.Graph.Producer(value) is not { } n || !through(model.Graph.Nodes[n]))
+                return null;
+            use = new Use(n, 0);
+        }
+
+        return use;
     }
 
     /// <summary>The matches so far. A constant's use is filled once.</summary>
@@ -192,6 +216,8 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
         {
             if (source.Graph.ConstantOf(own) is not null)
                 _matches.Add(new UseMatch(to, from, _pair, _nodes, outputAxis, false, _fit, _factor));
+            else if (Stored(source, from, node => ModelGraph.IsStandard(node) && node.OpType is "Reshape" or "Flatten" or "Squeeze" or "Unsqueeze" or "Identity") is { } stored)
+                _matches.Add(new UseMatch(to, stored, _pair, _nodes, outputAxis, false, _fit, _factor) { Reshaped = own });
             return;
         }
 

@@ -29,6 +29,8 @@ internal abstract class WeightMapping(AnalysedModel source)
     protected WeightExpression Data(Constant from, UseMatch match)
     {
         WeightExpression data = Source.Graph.Model.Data(from.Tensor);
+        if (match.Reshaped is { } value)
+            data = new ReshapedWeight(data, [.. Source.Analysis.Shapes.Dims(value) ?? throw new TransferRefusedException($"ONNX Runtime does not know the sizes of '{value}'")]);
         return match.Transposed ? new TransposedWeight(data) : data;
     }
 }

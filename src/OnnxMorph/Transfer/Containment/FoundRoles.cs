@@ -13,6 +13,7 @@ internal sealed class FoundRoles
     private readonly Dictionary<string, (ValueRole Role, Derivation How)> _roles;
 
     /// <summary>Of every value of the target that something is asked of, what it is and how.</summary>
+    /// <exception cref="RoleRefusedException">It is not known how a constant is filled.</exception>
     public FoundRoles(AnalysedModel source, AnalysedModel target, Dictionary<string, (ValueRole Role, Derivation How)> roles)
     {
         (_source, _target, _roles) = (source, target, roles);
@@ -41,9 +42,16 @@ internal sealed class FoundRoles
     {
         var whole = new SectionPair(ContainmentSearch.Whole(_target), ContainmentSearch.Whole(_source), 0);
         var matching = new UseMatching(_source, _target);
-        foreach ((_, (_, Derivation how)) in _roles)
+        foreach ((string value, (ValueRole role, Derivation how)) in _roles)
+        {
             foreach (Filled filled in how.Filled)
+            {
                 matching.Add(filled, whole, filled.Taps is null && filled.Made is null ? null : new WeightFit(filled.Taps ?? [], filled.Input is { } input ? Pieces(input) : null, filled.Made, filled.Mirror));
+                if (filled.Layers is not null && !matching.Knows(filled.Target))
+                    throw new RoleRefusedException(value, role, $"'{_target.Graph.Nodes[filled.Target.Node].Input[filled.Target.Input]}' is made in another way than in the source");
+            }
+        }
+
         return matching.Matches;
     }
 

@@ -61,17 +61,14 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
         {
             case (SpaceAxis t, SpaceAxis s) when spaces.Stands(t.Space, s.Space) && choice[t.Space] is { } chosen && !IsForeign(t, s):
                 return chosen;
-            case (SpaceAxis t, _) when spaces.Wholes.TryGetValue(t.Space, out AxisExpression? whole) && whole.Size == from.Size && choice[t.Space] is { } together:
-                return together;
+            case var _ when Ranges(to, from) is { } ranges:
+                return ranges;
             case (ProductAxis, ProductAxis) when Grouped(to) is { } grouped && grouped.SourceSize == from.Size:
                 return grouped;
             case (ProductAxis t, ProductAxis s) when t.Parts.Length == s.Parts.Length:
                 return t.Parts.Zip(s.Parts, Primal).Aggregate(AxisMap.Kronecker);
             case var _ when Repeated(to, from) is { } repeated:
                 return AxisMap.Kronecker(Primal(repeated.Groups, from), repeated.Map);
-            // A weight over channels that callers give has an axis of its own, which none of the parts is known to stand for.
-            case (ConcatAxis, SpaceAxis) when contained && target.Analysis.Solver.Leaves(to).All(leaf => spaces[leaf.Space] is null):
-                return Resized(to, from);
             // Groups side by side, each of them by itself in the target.
             case (ConcatAxis t, ProductAxis { Parts: [AxisExpression groups, AxisExpression inner] }) when t.Parts.Length == groups.Size:
                 return Parts(Pieces(to), [.. Enumerable.Repeat(source.Analysis.Solver.Resolve(inner), t.Parts.Length)]);
@@ -82,6 +79,21 @@ internal sealed class AxisTransfer(AnalysedModel source, AnalysedModel target, S
             default:
                 return Resized(to, from);
         }
+    }
+
+    // An axis of spaces that stand for indices of the source's which are no spaces: what it puts together, or callers give it.
+    private AxisMap? Ranges(AxisExpression to, AxisExpression from)
+    {
+        var rows = new List<Tap[]>();
+        foreach (AxisExpression part in Pieces(to).Select(target.Analysis.Solver.Resolve))
+        {
+            if (part is not SpaceAxis { Space: var space } || !spaces.Ranges.TryGetValue(space, out AxisRange? range) || range.Axis.Size != from.Size || choice[space] is not { } map)
+                return null;
+            for (int c = 0; c < map.Size; c++)
+                rows.Add([.. map[c]]);
+        }
+
+        return AxisMap.FromTaps((int)from.Size, 0, rows);
     }
 
     /// <summary>The map of groups with channels inside that differ from group to group; null for another axis.</summary>

@@ -39,10 +39,11 @@ internal sealed class ChannelChoice
 
         if (contained is null && rules is { Width: WidthRule.Importance, Maps: MapSharing.Space })
             _grouped = GroupedChannels.Of(target, spaces, families.Select(family => family.Select(f => f.Target).ToList()), _choices, measure);
-        foreach ((Space space, AxisExpression axis) in spaces.Wholes)
+        foreach ((Space space, (AxisExpression axis, int start, int count)) in spaces.Ranges)
         {
             int from = (int)axis.Size;
-            _choices[space] = spaces.IsMirrored(space) ? Mirrored(from, 0, Halves(from, space.Size), from) : AxisMap.Pick(from, 0, ChannelRule.Uniform(from, space.Size));
+            _choices[space] = spaces.IsMirrored(space) ? Mirrored(from, start, Halves(count, space.Size), count)
+                : Part(from, start, AxisMap.Pick(count, 0, ChannelRule.Uniform(count, space.Size)));
         }
     }
 

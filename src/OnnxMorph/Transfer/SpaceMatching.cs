@@ -15,7 +15,7 @@ internal sealed class SpaceMatching
     private readonly Dictionary<Space, Space> _spaces = [];
     private readonly Dictionary<Space, (int Start, int Count)> _parts = [];
     private readonly HashSet<Space> _mirrored = [];
-    private readonly Dictionary<Space, AxisExpression> _wholes = [];
+    private readonly Dictionary<Space, AxisRange> _ranges = [];
     private readonly Dictionary<Space, bool> _repeats = [];
     private readonly SpaceFamilies _families;
 
@@ -31,7 +31,7 @@ internal sealed class SpaceMatching
                 Name(to, own.Resolve(vote.Source), vote.Start, vote.Count, vote.Mirrored);
         foreach ((Space space, var candidates) in named)
         {
-            _wholes.Remove(space);
+            _ranges.Remove(space);
             _mirrored.Remove(space);
             var best = candidates.OrderByDescending(c => c.Value).ThenBy(c => c.Key.Count).ThenBy(c => c.Key.Space.Id).First().Key;
             _spaces[space] = best.Space;
@@ -65,9 +65,9 @@ internal sealed class SpaceMatching
                     Name(other.Resolve(groups), from, start, count, false);
                     _repeats[made.Space] = mirrored;
                     break;
-                // What the source puts together, or callers give it, the target makes as one.
-                case (SpaceAxis t, not SpaceAxis) when count == from.Size && t.Space.Size >= (mirrored ? 2 : 1) * count:
-                    if (_wholes.TryAdd(t.Space, from) && mirrored)
+                // What the source puts together, or callers give it, the target makes as one, or cuts elsewhere.
+                case (SpaceAxis t, not SpaceAxis) when t.Space.Size >= (mirrored ? 2 : 1) * count:
+                    if (_ranges.TryAdd(t.Space, new AxisRange(from, start, count)) && mirrored)
                         _mirrored.Add(t.Space);
                     break;
                 // What is cut further on is cut in proportion.
@@ -100,7 +100,7 @@ internal sealed class SpaceMatching
     private SpaceMatching(SpaceMatching other)
     {
         (_source, _target, _families) = (other._source, other._target, other._families);
-        (_spaces, _parts, _mirrored, _wholes, _repeats) = (new(other._spaces), new(other._parts), [.. other._mirrored], new(other._wholes), new(other._repeats));
+        (_spaces, _parts, _mirrored, _ranges, _repeats) = (new(other._spaces), new(other._parts), [.. other._mirrored], new(other._ranges), new(other._repeats));
     }
 
     private void Decide(IEnumerable<UseMatch> matches)
@@ -112,7 +112,7 @@ internal sealed class SpaceMatching
                 for (int axis = 0; axis < to.Length; axis++)
                     Vote(_target.Analysis.Solver.Resolve(to[axis]), _source.Analysis.Solver.Resolve(from[match.Transposed ? ^(axis + 1) : axis]));
         foreach ((Space space, var candidates) in votes)
-            if (!_wholes.ContainsKey(space) && !_repeats.ContainsKey(space))
+            if (!_ranges.ContainsKey(space) && !_repeats.ContainsKey(space))
                 _spaces.TryAdd(space, candidates.OrderByDescending(c => c.Value.Made).ThenByDescending(c => c.Value.Read).ThenBy(c => c.Key.Id).First().Key);
 
         void Vote(AxisExpression to, AxisExpression from)
@@ -155,8 +155,8 @@ internal sealed class SpaceMatching
     /// </summary>
     public bool? Repeats(Space target) => _repeats.TryGetValue(target, out bool mirrored) ? mirrored : null;
 
-    /// <summary>Spaces of the target that stand for whole axes of the source which are made of several spaces.</summary>
-    public IReadOnlyDictionary<Space, AxisExpression> Wholes => _wholes;
+    /// <summary>Spaces of the target that stand for indices of an axis of the source which are no space.</summary>
+    public IReadOnlyDictionary<Space, AxisRange> Ranges => _ranges;
 
     /// <summary>All target spaces that have one.</summary>
     public IEnumerable<KeyValuePair<Space, Space>> Pairs => _spaces;
@@ -164,3 +164,9 @@ internal sealed class SpaceMatching
     /// <summary>Axes of every use of a constant.</summary>
     internal static Dictionary<Use, AxisExpression[]> Axes(AnalysedModel model) => model.Analysis.ConstantUses.ToDictionary(u => u.Use, u => u.Axes);
 }
+
+/// <summary>Indices of an axis.</summary>
+/// <param name="Axis">The axis.</param>
+/// <param name="Start">The first.</param>
+/// <param name="Count">How many.</param>
+internal sealed record AxisRange(AxisExpression Axis, int Start, int Count);

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Times whole commands beside copying their output and beside the same rewrite in Python, and prints docs/benchmarks.md.
 
-    dotnet publish src/OnnxMorph.Cli -c Release -o artifacts/publish -r linux-x64 --self-contained false
+    dotnet publish src/OnnxMorph.Cli -c Release -o artifacts/publish -r linux-x64 --self-contained
     tools/benchmark_commands.py vgg19.onnx vit_l_16.onnx > docs/benchmarks.md
 
 For each model, in turns and in new processes: `cp` of the command's output; `onnxmorph morph --widen '*=x1.25'` without verification; and what a

@@ -66,8 +66,31 @@ public static class ShapeEvaluator
     {
         (ModelProto proto, List<Symbol> symbols) = Build(model, standIn);
         var segments = new SkeletonSegments(proto, skeleton, segmentNodes);
-        var (first, sizes) = LoadFirst(model, segments, standIn, FirstAssignments(symbols), suits);
-        return symbols.Count == 0 ? first : new ShapeTable(first, LoadFirst(model, segments, standIn, SecondAssignments(symbols, sizes), _ => true).Table);
+        if (symbols.Count == 0)
+            return LoadFirst(model, segments, standIn, FirstAssignments(symbols), suits).Table;
+
+        // Nearly always the first sizes that are tried are taken, so that the others are known beforehand: both are loaded side by side.
+        Dictionary<string, long> guess = FirstAssignments(symbols).First();
+        string folder = Directory.CreateDirectory(Path.Combine(Path.GetDirectoryName(skeleton)!, "other")).FullName;
+        var other = new SkeletonSegments(proto.Clone(), Path.Combine(folder, Path.GetFileName(skeleton)), segmentNodes);
+        Task<ShapeTable> guessed = Task.Run(() => Second(guess));
+        try
+        {
+            var (first, sizes) = LoadFirst(model, segments, standIn, FirstAssignments(symbols), suits);
+            if (sizes.All(size => guess[size.Key] == size.Value))
+                return new ShapeTable(first, guessed.GetAwaiter().GetResult());
+            Settle();
+            return new ShapeTable(first, Second(sizes));
+        }
+        finally
+        {
+            Settle();
+        }
+
+        // Its files are deleted when this returns; what it throws counts only where its result does.
+        void Settle() => guessed.ContinueWith(task => task.Exception, TaskScheduler.Default).Wait();
+
+        ShapeTable Second(Dictionary<string, long> sizes) => LoadFirst(model, other, standIn, SecondAssignments(symbols, sizes), _ => true).Table;
     }
 
     /// <summary>A size that callers choose: its name, and where it stands first.</summary>

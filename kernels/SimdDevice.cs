@@ -3,6 +3,7 @@ using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace OnnxMorph.Kernels;
 
@@ -12,6 +13,12 @@ internal sealed class SimdDevice : KernelDevice
 {
     /// <summary>Columns that are gathered or summed at a time; what they need stays in the first-level cache.</summary>
     private const int Tile = 1024;
+
+    /// <summary>Bytes that the processor fetches at a time.</summary>
+    private const int CacheLine = 64;
+
+    /// <summary>Rows of fewer pieces are read nearly in order, which the processor foresees.</summary>
+    private const int ManyPieces = 64;
 
     public override string Name => $"cpu ({Vector<byte>.Count * 8}-bit vectors)";
 
@@ -74,7 +81,10 @@ internal sealed class SimdDevice : KernelDevice
             if (window.Rows.Starts[row] == window.Rows.Starts[row + 1])
                 target.Clear();
             else
+            {
+                rows.Prefetch(window.Rows.Starts[row] + 1);
                 PickRow(rows.Read(window.Rows.Terms[window.Rows.Starts[row]]), window.ColumnStart, target);
+            }
         }
     }
 
@@ -467,6 +477,18 @@ internal sealed class SimdDevice : KernelDevice
                 foreach ((long position, int place, int length) in pieces.Runs(start, end))
                     Draw(term.Position * _window.Map.ExtendedRowLength + position, _buffer.AsSpan(pieces.SourceLength + place, length));
             return row;
+        }
+
+        /// <summary>Has the processor fetch the source row of a term; it cannot foresee which elements columns read that are chosen one by one.</summary>
+        public readonly unsafe void Prefetch(int term)
+        {
+            if (!Sse.IsSupported || _pieces.Pieces.Length < ManyPieces || term >= _window.Rows.Terms.Length || _window.Rows.Terms[term].Source < 0)
+                return;
+            int width = _window.SourceColumnEnd - _window.SourceColumnStart;
+            ReadOnlySpan<byte> row = MemoryMarshal.AsBytes(_source.Slice((int)_window.Rows.Terms[term].Source * width, width));
+            fixed (byte* start = row)
+                for (int at = 0; at < row.Length; at += CacheLine)
+                    Sse.Prefetch0(start + at);
         }
 
         /// <summary>Elements of the window's source columns, under the map's columns.</summary>

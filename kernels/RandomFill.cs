@@ -105,22 +105,33 @@ public static class RandomDraw
     /// <summary>A function of centred words, side by side.</summary>
     private interface IFunction
     {
-        Vector<double> Of(Vector<double> centred);
+        T Of<TReals, T>(TReals reals, T centred)
+            where TReals : struct, IReals<T>
+            where T : struct;
     }
 
     private readonly struct Doubled : IFunction
     {
-        public Vector<double> Of(Vector<double> centred) => centred + centred;
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public T Of<TReals, T>(TReals reals, T centred)
+            where TReals : struct, IReals<T>
+            where T : struct => reals.Add(centred, centred);
     }
 
     private readonly struct Central : IFunction
     {
-        public Vector<double> Of(Vector<double> centred) => CentralQuantile(default(ProcessorReals), centred);
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public T Of<TReals, T>(TReals reals, T centred)
+            where TReals : struct, IReals<T>
+            where T : struct => CentralQuantile(reals, centred);
     }
 
     private readonly struct Tail : IFunction
     {
-        public Vector<double> Of(Vector<double> centred) => TailQuantile(default(ProcessorReals), centred);
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public T Of<TReals, T>(TReals reals, T centred)
+            where TReals : struct, IReals<T>
+            where T : struct => TailQuantile(reals, centred);
     }
 
     [SkipLocalsInit]
@@ -132,7 +143,21 @@ public static class RandomDraw
         var factor = new Vector<double>(scale);
         Span<uint> padded = stackalloc uint[Vector<uint>.Count];
         Span<double> results = stackalloc double[Vector<uint>.Count];
-        for (int i = 0; i < words.Length; i += Vector<uint>.Count)
+        int i = 0;
+        if (Vector512.IsHardwareAccelerated)
+        {
+            Vector512<double> wideFactor = Vector512.Create(scale);
+            for (; i <= words.Length - Vector512<uint>.Count; i += Vector512<uint>.Count)
+            {
+                (Vector512<ulong> low, Vector512<ulong> high) = Vector512.Widen(Vector512.LoadUnsafe(ref MemoryMarshal.GetReference(words), (nuint)i));
+                ref double target = ref MemoryMarshal.GetReference(values);
+                (default(TFunction).Of(default(WideReals), Centred(default(WideReals), WideReals.FromIntegers(low))) * wideFactor).StoreUnsafe(ref target, (nuint)i);
+                (default(TFunction).Of(default(WideReals), Centred(default(WideReals), WideReals.FromIntegers(high))) * wideFactor)
+                    .StoreUnsafe(ref target, (nuint)(i + Vector512<double>.Count));
+            }
+        }
+
+        for (; i < words.Length; i += Vector<uint>.Count)
         {
             bool whole = words.Length - i >= Vector<uint>.Count;
             if (!whole)
@@ -140,8 +165,9 @@ public static class RandomDraw
             ref uint source = ref whole ? ref Unsafe.Add(ref MemoryMarshal.GetReference(words), i) : ref MemoryMarshal.GetReference(padded);
             ref double target = ref whole ? ref Unsafe.Add(ref MemoryMarshal.GetReference(values), i) : ref MemoryMarshal.GetReference(results);
             Vector.Widen(Vector.LoadUnsafe(ref source), out Vector<ulong> low, out Vector<ulong> high);
-            (default(TFunction).Of(Centred(default(ProcessorReals), ProcessorReals.FromIntegers(low))) * factor).StoreUnsafe(ref target);
-            (default(TFunction).Of(Centred(default(ProcessorReals), ProcessorReals.FromIntegers(high))) * factor).StoreUnsafe(ref target, (nuint)Vector<double>.Count);
+            (default(TFunction).Of(default(ProcessorReals), Centred(default(ProcessorReals), ProcessorReals.FromIntegers(low))) * factor).StoreUnsafe(ref target);
+            (default(TFunction).Of(default(ProcessorReals), Centred(default(ProcessorReals), ProcessorReals.FromIntegers(high))) * factor)
+                .StoreUnsafe(ref target, (nuint)Vector<double>.Count);
             if (!whole)
                 results[..(words.Length - i)].CopyTo(values[i..]);
         }

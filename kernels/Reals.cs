@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.Intrinsics;
 using ILGPU;
 
 namespace OnnxMorph.Kernels;
@@ -67,6 +68,38 @@ internal readonly struct ProcessorReals : IReals<Vector<double>>
         Vector<ulong> biased = Vector.BitwiseOr(integers, new Vector<ulong>(0x4330_0000_0000_0000UL));
         return biased.As<ulong, double>() - new Vector<double>(Two52);
     }
+}
+
+/// <summary>Eight numbers side by side, where the processor has such vectors; <see cref="Vector{T}"/> is never that wide by itself.</summary>
+internal readonly struct WideReals : IReals<Vector512<double>>
+{
+    public Vector512<double> Of(double value) => Vector512.Create(value);
+
+    public Vector512<double> Add(Vector512<double> a, Vector512<double> b) => a + b;
+
+    public Vector512<double> Subtract(Vector512<double> a, Vector512<double> b) => a - b;
+
+    public Vector512<double> Multiply(Vector512<double> a, Vector512<double> b) => a * b;
+
+    public Vector512<double> Divide(Vector512<double> a, Vector512<double> b) => a / b;
+
+    public Vector512<double> SquareRoot(Vector512<double> value) => Vector512.Sqrt(value);
+
+    public Vector512<double> Absolute(Vector512<double> value) => Vector512.Abs(value);
+
+    public Vector512<double> IfAtMost(Vector512<double> a, Vector512<double> b, Vector512<double> then, Vector512<double> otherwise) =>
+        Vector512.ConditionalSelect(Vector512.LessThanOrEqual(a, b), then, otherwise);
+
+    public Vector512<double> Split(Vector512<double> value, out Vector512<double> exponent)
+    {
+        Vector512<ulong> bits = value.AsUInt64();
+        exponent = FromIntegers(bits >>> 52) - Vector512.Create(1023.0);
+        return ((bits & Vector512.Create(0xF_FFFF_FFFF_FFFFUL)) | Vector512.Create(0x3FF0_0000_0000_0000UL)).AsDouble();
+    }
+
+    /// <inheritdoc cref="ProcessorReals.FromIntegers"/>
+    public static Vector512<double> FromIntegers(Vector512<ulong> integers) =>
+        (integers | Vector512.Create(0x4330_0000_0000_0000UL)).AsDouble() - Vector512.Create((double)(1L << 52));
 }
 
 /// <summary>

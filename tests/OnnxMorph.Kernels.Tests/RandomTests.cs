@@ -1,3 +1,4 @@
+using CsCheck;
 using System.Runtime.InteropServices;
 using Xunit;
 
@@ -52,6 +53,16 @@ public class RandomTests
         Assert.InRange(RandomDraw.FromWord(default, Distribution.Uniform, uint.MaxValue), 0.99999, 0.9999999999);
         Assert.InRange(RandomDraw.FromWord(default, Distribution.Normal, uint.MaxValue), 6.2, 6.4);
     }
+
+    [Fact]
+    public void WordsSideBySideAreThoseOfTheirPositions() =>
+        Gen.Select(Gen.ULong, Gen.Int[0, 2].Select(i => new[] { 0, 4 * ((1L << 32) - 5), 1L << 40 }[i]), Gen.Int[0, 40], Gen.Int[0, 200]).Sample(
+            (seed, start, shift, count) =>
+            {
+                var words = new uint[count];
+                Philox.Fill(seed, start + shift, words);
+                Assert.Equal(Enumerable.Range(0, count).Select(i => Philox.Word(seed, start + shift + i)), words);
+            }, iter: 2_000);
 
     [Theory]
     [InlineData(Distribution.Uniform)]

@@ -160,6 +160,8 @@ internal sealed class ColumnPieces
     /// <summary>Packs the positions that are drawn and gives them, each once and rising.</summary>
     private long[] Pack(TermTable columns, int run, bool fresh)
     {
+        if (!fresh && Array.TrueForAll(columns.Terms, term => term.Source >= 0))
+            return [];
         long[] positions = [.. columns.Terms.Where(t => fresh || t.Source < 0).Select(t => t.Position).Distinct().Order()];
         for (int i = 0; i < positions.Length; i++)
             if (i == 0 || positions[i] != positions[i - 1] + 1)

@@ -36,6 +36,8 @@ internal sealed class TermTable
     /// <summary>Multiplies out outputs [<paramref name="first"/>, <paramref name="first"/> + <paramref name="count"/>).</summary>
     public static TermTable Expand(ReadOnlySpan<MappedAxis> axes, long first, int count)
     {
+        if (axes is [{ Terms: { } only } single])
+            return OfAxis(single, only, (int)first, count);
         var starts = new int[count + 1];
         var terms = new List<Term>(count);
         var coordinates = new long[axes.Length];
@@ -65,12 +67,39 @@ internal sealed class TermTable
         return new TermTable(starts, [.. terms]);
     }
 
+    // One axis is its own map.
+    private static TermTable OfAxis(MappedAxis axis, AxisTerms map, int first, int count)
+    {
+        int start = map.Starts[first];
+        var starts = new int[count + 1];
+        for (int i = 0; i <= count; i++)
+            starts[i] = map.Starts[first + i] - start;
+        var terms = new Term[starts[count]];
+        for (int k = 0; k < terms.Length; k++)
+        {
+            int source = map.Sources[start + k];
+            terms[k] = new Term(source < axis.SourceSize ? source : -1, source, map.Weights[start + k]);
+        }
+
+        return new TermTable(starts, terms);
+    }
+
     /// <summary>This table with every source index replaced by its place in the sorted <paramref name="distinct"/> sources.</summary>
     public TermTable Gathered(out long[] distinct)
     {
-        long[] sources = [.. Terms.Where(t => t.Source >= 0).Select(t => t.Source).Distinct().Order()];
+        long[] sources = Distinct();
         distinct = sources;
         return new TermTable(Starts, Array.ConvertAll(Terms, t => t.Source < 0 ? t : t with { Source = Array.BinarySearch(sources, t.Source) }));
+    }
+
+    // The sources, each once and rising; most often they rise as they are.
+    private long[] Distinct()
+    {
+        long[] sources = Array.ConvertAll(Terms, term => term.Source);
+        for (int i = 0; i < sources.Length; i++)
+            if (sources[i] < 0 || (i > 0 && sources[i] <= sources[i - 1]))
+                return [.. sources.Where(source => source >= 0).Distinct().Order()];
+        return sources;
     }
 
     private static void AddAxis(List<Term> result, Term term, MappedAxis axis, long coordinate)

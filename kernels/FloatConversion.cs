@@ -2,6 +2,7 @@ using System.Numerics;
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 
 namespace OnnxMorph.Kernels;
 
@@ -99,6 +100,11 @@ public static class FloatConversion
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static Vector<float> Canonical(Vector<float> values) =>
         Vector.ConditionalSelect(Vector.Equals(values, values), values, new Vector<float>(BitConverter.UInt32BitsToSingle(0x7FC0_0000)));
+
+    /// <inheritdoc cref="Canonical(Vector{float})"/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static Vector512<float> Canonical(Vector512<float> values) =>
+        Vector512.ConditionalSelect(Vector512.Equals(values, values), values, Vector512.Create(BitConverter.UInt32BitsToSingle(0x7FC0_0000)));
 
     /// <inheritdoc cref="Canonical(Vector{float})"/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

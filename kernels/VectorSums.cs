@@ -1,6 +1,7 @@
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 
 namespace OnnxMorph.Kernels;
 
@@ -53,7 +54,20 @@ internal static class VectorSums
     {
         ref T source = ref MemoryMarshal.GetReference(elements), target = ref MemoryMarshal.GetReference(results[..elements.Length]);
         var factor = new Vector<double>(weight);
-        for (int i = 0; i < elements.Length; i = Next(i, elements.Length))
+        int i = 0;
+        if (IsWide<T, TRounding>())
+        {
+            Vector512<double> wide = Vector512.Create(weight);
+            for (; i <= elements.Length - Vector512<float>.Count; i += Vector512<float>.Count)
+            {
+                (Vector512<double> low, Vector512<double> high) = LoadWide(ref source, i);
+                StoreWide(wide * low, wide * high, ref target, i);
+            }
+
+            i = Behind(i, elements.Length);
+        }
+
+        for (; i < elements.Length; i = Next(i, elements.Length))
         {
             if (i + Vector<float>.Count > elements.Length)
             {
@@ -75,7 +89,21 @@ internal static class VectorSums
         ref T source = ref MemoryMarshal.GetReference(elements), other = ref MemoryMarshal.GetReference(others[..elements.Length]);
         ref T target = ref MemoryMarshal.GetReference(results[..elements.Length]);
         Vector<double> factor = new(weight), otherFactor = new(otherWeight);
-        for (int i = 0; i < elements.Length; i = Next(i, elements.Length))
+        int i = 0;
+        if (IsWide<T, TRounding>())
+        {
+            Vector512<double> wide = Vector512.Create(weight), otherWide = Vector512.Create(otherWeight);
+            for (; i <= elements.Length - Vector512<float>.Count; i += Vector512<float>.Count)
+            {
+                (Vector512<double> low, Vector512<double> high) = LoadWide(ref source, i);
+                (Vector512<double> otherLow, Vector512<double> otherHigh) = LoadWide(ref other, i);
+                StoreWide(wide * low + otherWide * otherLow, wide * high + otherWide * otherHigh, ref target, i);
+            }
+
+            i = Behind(i, elements.Length);
+        }
+
+        for (; i < elements.Length; i = Next(i, elements.Length))
         {
             if (i + Vector<float>.Count > elements.Length)
             {
@@ -99,7 +127,21 @@ internal static class VectorSums
         ref T source = ref MemoryMarshal.GetReference(elements), target = ref MemoryMarshal.GetReference(results);
         ref double factors = ref MemoryMarshal.GetReference(weights[..results.Length]);
         var factor = new Vector<double>(weight);
-        for (int i = 0; i < results.Length; i = Next(i, results.Length))
+        int i = 0;
+        if (IsWide<T, TRounding>())
+        {
+            Vector512<double> wide = Vector512.Create(weight);
+            for (; i <= results.Length - Vector512<float>.Count; i += Vector512<float>.Count)
+            {
+                (Vector512<double> low, Vector512<double> high) = LoadWide(ref source, i);
+                (Vector512<double> lowWeights, Vector512<double> highWeights) = LoadWide(ref factors, i);
+                StoreWide(wide * lowWeights * low, wide * highWeights * high, ref target, i);
+            }
+
+            i = Behind(i, results.Length);
+        }
+
+        for (; i < results.Length; i = Next(i, results.Length))
         {
             if (i + Vector<float>.Count > results.Length)
             {
@@ -125,7 +167,23 @@ internal static class VectorSums
         ref T source = ref MemoryMarshal.GetReference(elements), other = ref MemoryMarshal.GetReference(others), target = ref MemoryMarshal.GetReference(results);
         ref double factors = ref MemoryMarshal.GetReference(weights[..results.Length]), otherFactors = ref MemoryMarshal.GetReference(otherWeights[..results.Length]);
         var factor = new Vector<double>(weight);
-        for (int i = 0; i < results.Length; i = Next(i, results.Length))
+        int i = 0;
+        if (IsWide<T, TRounding>())
+        {
+            Vector512<double> wide = Vector512.Create(weight);
+            for (; i <= results.Length - Vector512<float>.Count; i += Vector512<float>.Count)
+            {
+                (Vector512<double> low, Vector512<double> high) = LoadWide(ref source, i);
+                (Vector512<double> otherLow, Vector512<double> otherHigh) = LoadWide(ref other, i);
+                (Vector512<double> lowWeights, Vector512<double> highWeights) = LoadWide(ref factors, i);
+                (Vector512<double> otherLowWeights, Vector512<double> otherHighWeights) = LoadWide(ref otherFactors, i);
+                StoreWide(wide * lowWeights * low + wide * otherLowWeights * otherLow, wide * highWeights * high + wide * otherHighWeights * otherHigh, ref target, i);
+            }
+
+            i = Behind(i, results.Length);
+        }
+
+        for (; i < results.Length; i = Next(i, results.Length))
         {
             if (i + Vector<float>.Count > results.Length)
             {
@@ -257,6 +315,10 @@ internal static class VectorSums
         : i + Vector<float>.Count >= length ? length
         : Math.Min(i + Vector<float>.Count, length - Vector<float>.Count);
 
+    /// <summary>Where the next vector starts behind wide ones that end at <paramref name="i"/>; it may overlap the last of them, as in <see cref="Next"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int Behind(int i, int length) => i == 0 || i == length ? i : Math.Min(i, length - Vector<float>.Count);
+
     /// <summary>As many elements as a vector of float32 has.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static (Vector<double> Low, Vector<double> High) Load<T>(ref T elements, int at)
@@ -287,6 +349,25 @@ internal static class VectorSums
 
         TRounding.Round(low, high).StoreUnsafe(ref Unsafe.As<T, float>(ref results), (nuint)at);
     }
+
+    /// <summary>Whether sixteen float32 at a time are summed: where the processor has such vectors, which <see cref="Vector{T}"/> is never by itself.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static bool IsWide<T, TRounding>()
+        where T : unmanaged => Vector512.IsHardwareAccelerated && typeof(T) == typeof(float) && typeof(TRounding) == typeof(NearestRounding);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static (Vector512<double> Low, Vector512<double> High) LoadWide<T>(ref T elements, int at)
+        where T : unmanaged
+    {
+        if (typeof(T) != typeof(double))
+            return Vector512.Widen(Vector512.LoadUnsafe(ref Unsafe.As<T, float>(ref elements), (nuint)at));
+        ref double doubles = ref Unsafe.As<T, double>(ref elements);
+        return (Vector512.LoadUnsafe(ref doubles, (nuint)at), Vector512.LoadUnsafe(ref doubles, (nuint)(at + Vector512<double>.Count)));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void StoreWide<T>(Vector512<double> low, Vector512<double> high, ref T results, int at)
+        where T : unmanaged => FloatConversion.Canonical(Vector512.Narrow(low, high)).StoreUnsafe(ref Unsafe.As<T, float>(ref results), (nuint)at);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static double Element<T>(T element)

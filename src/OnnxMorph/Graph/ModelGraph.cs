@@ -98,6 +98,19 @@ public sealed class ModelGraph
     /// <summary>Whether somebody other than the main graph's nodes reads <paramref name="value"/>: a caller or a subgraph.</summary>
     public bool IsReadElsewhere(string value) => IsOutput(value) || CapturedBy(value) is not null;
 
+    /// <summary>The use of a constant that <paramref name="use"/> reads through nodes of a kind, by the first input of each; null where there is none.</summary>
+    public Use? ConstantUse(Use use, Func<NodeProto, bool> through)
+    {
+        while (Nodes[use.Node].Input[use.Input] is var value && ConstantOf(value) is null)
+        {
+            if (Producer(value) is not { } n || !through(Nodes[n]))
+                return null;
+            use = new Use(n, 0);
+        }
+
+        return use;
+    }
+
     /// <summary>Number of a node whose subgraph reads <paramref name="value"/>, or null.</summary>
     public int? CapturedBy(string value) => _captured.TryGetValue(value, out int node) ? node : null;
 

@@ -63,18 +63,8 @@ internal sealed record WeightUse(NodeAxes Node, int Input, IReadOnlyList<Constan
             ? (elements, null) : (null, "other nodes compute its weight from it, and do not only choose elements");
     }
 
-    private bool MovesOnly(AxisAnalysis analysis)
-    {
-        string value = Value;
-        while (analysis.Graph.ConstantOf(value) is null)
-        {
-            if (analysis.Graph.Producer(value) is not { } n || OperatorRules.For(analysis.Graph.Nodes[n]) is not { MovesElements: true })
-                return false;
-            value = analysis.Graph.Nodes[n].Input[0];
-        }
-
-        return Constants.Count == 1;
-    }
+    private bool MovesOnly(AxisAnalysis analysis) => Constants.Count == 1
+        && analysis.Graph.ConstantUse(new Use(Node.Index, Input), node => OperatorRules.For(node)?.MovesElements == true) is not null;
 
     // The tensors behind a value. What has one element is a number that the graph computes with, unless it is read as it stands.
     private static List<Constant> Behind(AxisAnalysis analysis, string value)

@@ -80,21 +80,8 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
     /// <summary>Whether what a use of the target reads has a match, or what it is made of by nodes that only move elements.</summary>
     public bool Knows(Use to)
     {
-        Use stored = Stored(target, to, node => OperatorRules.For(node)?.MovesElements == true) ?? to;
+        Use stored = target.Graph.ConstantUse(to, node => OperatorRules.For(node)?.MovesElements == true) ?? to;
         return _matches.Exists(match => match.Target == stored || (match.Nodes.Target == to.Node && match.Target.Node != to.Node));
-    }
-
-    // The use of the constant that a use reads through some nodes; null where there is none.
-    private static Use? Stored(AnalysedModel model, Use use, Func<NodeProto, bool> through)
-    {
-        while (model.Graph.Nodes[use.Node].Input[use.Input] is var value && model.Graph.ConstantOf(value) is null)
-        {
-            if (model.Graph.Producer(value) is not { } n || !through(model.Graph.Nodes[n]))
-                return null;
-            use = new Use(n, 0);
-        }
-
-        return use;
     }
 
     /// <summary>The matches so far. A constant's use is filled once.</summary>
@@ -216,7 +203,7 @@ internal sealed class UseMatching(AnalysedModel source, AnalysedModel target)
         {
             if (source.Graph.ConstantOf(own) is not null)
                 _matches.Add(new UseMatch(to, from, _pair, _nodes, outputAxis, false, _fit, _factor));
-            else if (Stored(source, from, node => ModelGraph.IsStandard(node) && node.OpType is "Reshape" or "Flatten" or "Squeeze" or "Unsqueeze" or "Identity") is { } stored)
+            else if (source.Graph.ConstantUse(from, node => ModelGraph.IsStandard(node) && node.OpType is "Reshape" or "Flatten" or "Squeeze" or "Unsqueeze" or "Identity") is { } stored)
                 _matches.Add(new UseMatch(to, stored, _pair, _nodes, outputAxis, false, _fit, _factor) { Reshaped = own });
             return;
         }

@@ -36,13 +36,13 @@ internal sealed class KeptReader : TensorReader
         bool small = BytesOf(expression) <= Math.Min(4L * context.WindowBytes, context.Budget);
         if (!small && expression is MappedWeight mapped && LongSumsReader.TryOpen(mapped, context) is { } sums)
             return sums;
-        return IsCostly(expression, files) && BytesOf(expression) <= context.Budget ? Keep(expression, context) : Open(expression, context);
+        TensorReader reader = Open(expression, context);
+        return IsCostly(expression, files) && BytesOf(expression) <= context.Budget ? Keep(expression, reader, context) : reader;
     }
 
-    /// <summary>Opens what is kept, and takes its bytes from the memory that is left.</summary>
-    public static KeptReader Keep(WeightExpression expression, ReadContext context)
+    /// <summary>Keeps what a reader gives, and takes its bytes from the memory that is left.</summary>
+    public static KeptReader Keep(WeightExpression expression, TensorReader reader, ReadContext context)
     {
-        TensorReader reader = Open(expression, context);
         context.Budget -= BytesOf(expression);
         return new KeptReader(expression, reader);
     }

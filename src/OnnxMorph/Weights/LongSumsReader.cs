@@ -38,7 +38,7 @@ internal sealed class LongSumsReader : TensorReader
         var kept = new MappedWeight(mapped.Source, mapped.Maps.SetItem(axis, sums), mapped.Fill);
         return KeptReader.BytesOf(kept) > context.Budget ? null
             : new LongSumsReader(
-                mapped, axis, indices, Open(new MappedWeight(mapped.Source, mapped.Maps.SetItem(axis, others), mapped.Fill), context), KeptReader.Keep(kept, context));
+                mapped, axis, indices, Open(new MappedWeight(mapped.Source, mapped.Maps.SetItem(axis, others), mapped.Fill), context), KeptReader.Keep(kept, Open(kept, context), context));
     }
 
     public override void Read(long first, Span<byte> destination)

@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using CsCheck;
 using OnnxMorph.Axes;
 using OnnxMorph.Graph;
+using OnnxMorph.Kernels;
 using OnnxMorph.Morphs;
 using OnnxMorph.Onnx;
 using OnnxMorph.Tests.Testing;
@@ -139,6 +140,21 @@ public sealed class CompositionTests : IDisposable
 
                 ImmutableArray<AxisMap?> On(AxisMap map) => [.. Enumerable.Range(0, 3).Select(a => a == axis ? map : null)];
             }, iter: 4);
+
+    [Fact]
+    public void WhatIsKeptFitsTheMemoryThatIsLeftByWhatLiesDeeper()
+    {
+        WeightExpression expression = InFile(ElementType.Float32, [6, 8], _ => 0.5);
+        for (int step = 0; step < 4; step++)
+            expression = new RotatedWeight(expression, step % 2, 1, (ulong)step, false);
+        foreach (int tensors in Enumerable.Range(0, 6))
+        {
+            // Of four rotations each keeps what it reads.
+            var context = new ReadContext(KernelDevice.Simd, tensors * expression.ByteLength, windowBytes: 64);
+            using TensorReader reader = TensorReader.Open(expression, context);
+            Assert.Equal(Math.Max(0, tensors - 4) * expression.ByteLength, context.Budget);
+        }
+    }
 
     [Fact]
     public void AFileThatIsCutShortIsNamed()

@@ -29,19 +29,28 @@ internal readonly record struct ColumnPiece(int Target, int Length, int First, i
     }
 }
 
+/// <summary>A <see cref="ColumnPiece"/> that is only moved, in as few bytes as the walk over many such needs.</summary>
+/// <param name="Target">First column of the output row.</param>
+/// <param name="Index">As of its <see cref="ColumnTerm"/>.</param>
+/// <param name="Length">Columns.</param>
+/// <param name="IsRepeated">As of the piece.</param>
+internal readonly record struct ColumnMove(int Target, int Index, int Length, bool IsRepeated);
+
 /// <summary>
 /// The columns of a row as pieces, and where pieces are short also column by column, which is faster to walk. What a row draws is packed,
 /// each position once, since copies of a column share what they draw.
 /// </summary>
 internal sealed class ColumnPieces
 {
-    /// <summary>Pieces shorter than this on average are walked column by column: those that are moved, and those that are summed.</summary>
-    private const int ShortMoved = 2, ShortSummed = 6;
+    /// <summary>Pieces shorter than this on average are walked column by column: those that are moved, those that are summed, and those that are moved through <see cref="Windows"/>.</summary>
+    private const int ShortMoved = 2, ShortSummed = 6, ShortWindowed = 16;
 
     /// <summary>Sums of more terms are long enough to be walked by themselves.</summary>
     private const int DeepSum = 8;
 
     private readonly List<(long Position, int Place)> _runs = [];
+
+    private readonly ColumnMove[] _moves = [];
 
     /// <summary>Cuts a table of columns, each standing for <paramref name="run"/> elements.</summary>
     /// <param name="columns">The terms of each column.</param>
@@ -49,7 +58,8 @@ internal sealed class ColumnPieces
     /// <param name="sourceLength">Elements of the source row.</param>
     /// <param name="fresh">Whether the row is fresh, so that every term is drawn.</param>
     /// <param name="moved">Whether columns are moved rather than summed.</param>
-    public ColumnPieces(TermTable columns, int run, int sourceLength, bool fresh, bool moved)
+    /// <param name="elementSize">Bytes of an element.</param>
+    public ColumnPieces(TermTable columns, int run, int sourceLength, bool fresh, bool moved, int elementSize)
     {
         long[] positions = Pack(columns, run, fresh);
         SourceLength = fresh ? 0 : sourceLength;
@@ -70,9 +80,15 @@ internal sealed class ColumnPieces
         Pieces = [.. pieces];
         HasGaps = pieces.Exists(p => p.Count == 0);
         Depth = pieces.Count == 0 ? 0 : pieces.Max(p => p.Count);
+        if (Depth == 1)
+            _moves = [.. pieces.Where(p => p.Count == 1).Select(p => new ColumnMove(p.Target, Terms[p.First].Index, p.Length, p.IsRepeated))];
         int length = columns.Count * run;
-        if (Depth is > 0 and <= DeepSum && (long)pieces.Count * (moved ? ShortMoved : ShortSummed) > length && (long)Depth * columns.Count <= 2L * Terms.Length)
-            Spread(length);
+        bool IsShort(int than) => (long)pieces.Count * than > length;
+        bool windowed = moved && ColumnWindows.AreFast(elementSize), filled = (long)Depth * columns.Count <= 2L * Terms.Length;
+        if (Depth is > 0 and <= DeepSum && filled && IsShort(moved ? ShortMoved : ShortSummed))
+            Spread(length, moved, windowed, share: 0);
+        else if (Depth > 0 && windowed && IsShort(ShortWindowed))
+            Spread(length, moved, windowed, share: 0.75);
     }
 
     /// <summary>The pieces in column order, without gaps.</summary>
@@ -102,6 +118,9 @@ internal sealed class ColumnPieces
     /// <summary>The weights beside <see cref="Indices"/>: for a term that is not there +0 in place of a first one and −0, which changes no sum, of others.</summary>
     public double[][] Weights { get; private set; } = [];
 
+    /// <summary>How to take what <see cref="Indices"/> name several at a time, for each k; null where they lie apart.</summary>
+    public ColumnWindows?[] Windows { get; private set; } = [];
+
     /// <summary>Whether <see cref="Indices"/> name anything behind the source row.</summary>
     public bool ReadsBehindSource { get; private set; }
 
@@ -109,19 +128,24 @@ internal sealed class ColumnPieces
     public int BufferLength => SourceLength + DrawnLength + 1;
 
     /// <summary>The pieces from the one on that holds column <paramref name="start"/>; the first may begin before it.</summary>
-    public ReadOnlySpan<ColumnPiece> From(int start)
+    public ReadOnlySpan<ColumnPiece> From(int start) => Pieces.AsSpan(FirstEndingBehind(Pieces, start, piece => piece.End));
+
+    /// <summary>What is moved of pieces of one term each, from column <paramref name="start"/> on; the first may begin before it.</summary>
+    public ReadOnlySpan<ColumnMove> MovesFrom(int start) => _moves.AsSpan(FirstEndingBehind(_moves, start, move => move.Target + move.Length));
+
+    private static int FirstEndingBehind<T>(T[] items, int column, Func<T, int> end)
     {
-        int low = 0, high = Pieces.Length;
+        int low = 0, high = items.Length;
         while (low < high)
         {
             int middle = (low + high) >>> 1;
-            if (Pieces[middle].End <= start)
+            if (end(items[middle]) <= column)
                 low = middle + 1;
             else
                 high = middle;
         }
 
-        return Pieces.AsSpan(low);
+        return low;
     }
 
     /// <summary>The smallest ranges of source elements and of drawn ones that the columns [<paramref name="start"/>, <paramref name="end"/>) read.</summary>
@@ -186,23 +210,40 @@ internal sealed class ColumnPieces
         return true;
     }
 
-    private void Spread(int length)
+    /// <summary>Fills <see cref="Indices"/> and what stands beside them.</summary>
+    /// <param name="length">Columns.</param>
+    /// <param name="moved">Whether columns are moved, so that there are no weights.</param>
+    /// <param name="windowed">Whether columns without an element are left to the windows.</param>
+    /// <param name="share">Share of the columns that must have windows for this to be worth it.</param>
+    private void Spread(int length, bool moved, bool windowed, double share)
     {
-        Indices = new int[Depth][];
-        Weights = new double[Depth][];
+        var indices = new int[Depth][];
+        var weights = new double[Depth][];
+        var windows = new ColumnWindows?[Depth];
         int nothing = SourceLength + DrawnLength;
+        bool behind = false;
         for (int k = 0; k < Depth; k++)
         {
-            Indices[k] = new int[length];
-            Weights[k] = new double[length];
+            (indices[k], weights[k]) = (new int[length], new double[moved ? 0 : length]);
             foreach (ColumnPiece piece in Pieces)
             {
-                ColumnTerm term = k < piece.Count ? Terms[piece.First + k] : new ColumnTerm(nothing, k == 0 ? 0.0 : -0.0);
-                int index = term.Index < 0 ? SourceLength + ~term.Index : term.Index;
-                for (int i = 0; i < piece.Length; i++)
-                    (Indices[k][piece.Target + i], Weights[k][piece.Target + i]) = (index == nothing || piece.IsRepeated ? index : index + i, term.Weight);
-                ReadsBehindSource |= index >= SourceLength;
+                Span<int> columns = indices[k].AsSpan(piece.Target, piece.Length);
+                bool exists = k < piece.Count;
+                ColumnTerm term = exists ? Terms[piece.First + k] : new ColumnTerm(0, k == 0 ? 0.0 : -0.0);
+                int index = !exists ? windowed ? ColumnWindows.Missing : nothing : term.Index < 0 ? SourceLength + ~term.Index : term.Index;
+                for (int i = 0; i < columns.Length; i++)
+                    columns[i] = exists && !piece.IsRepeated ? index + i : index;
+                if (!moved)
+                    weights[k].AsSpan(piece.Target, piece.Length).Fill(term.Weight);
+                behind |= index >= SourceLength;
             }
+
+            var found = ColumnWindows.Find(indices[k], behind ? BufferLength : SourceLength);
+            if (found.Share < share)
+                return;
+            windows[k] = found.Share >= 0.5 || indices[k].Contains(ColumnWindows.Missing) ? found : null;
         }
+
+        (Indices, Weights, Windows, ReadsBehindSource) = (indices, weights, windows, behind);
     }
 }

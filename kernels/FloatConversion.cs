@@ -103,6 +103,11 @@ public static class FloatConversion
 
     /// <inheritdoc cref="Canonical(Vector{float})"/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static Vector256<float> Canonical(Vector256<float> values) =>
+        Vector256.ConditionalSelect(Vector256.Equals(values, values), values, Vector256.Create(BitConverter.UInt32BitsToSingle(0x7FC0_0000)));
+
+    /// <inheritdoc cref="Canonical(Vector{float})"/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static Vector512<float> Canonical(Vector512<float> values) =>
         Vector512.ConditionalSelect(Vector512.Equals(values, values), values, Vector512.Create(BitConverter.UInt32BitsToSingle(0x7FC0_0000)));
 

@@ -3,7 +3,6 @@ using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
-using System.Runtime.Intrinsics.X86;
 
 namespace OnnxMorph.Kernels;
 
@@ -14,8 +13,8 @@ internal sealed class SimdDevice : KernelDevice
     /// <summary>Columns that are gathered or summed at a time; what they need stays in the first-level cache.</summary>
     private const int Tile = 1024;
 
-    /// <summary>Bytes that the processor fetches at a time.</summary>
-    private const int CacheLine = 64;
+    /// <summary>Rows that are summed together, and how many of their columns at a time, so that all that these need stays in the first-level cache.</summary>
+    private const int RowsTogether = 8, ColumnsTogether = 512;
 
     /// <summary>Rows of fewer pieces are read nearly in order, which the processor foresees.</summary>
     private const int ManyPieces = 64;
@@ -81,21 +80,18 @@ internal sealed class SimdDevice : KernelDevice
             if (window.Rows.Starts[row] == window.Rows.Starts[row + 1])
                 target.Clear();
             else
-            {
-                rows.Prefetch(window.Rows.Starts[row] + 1);
-                PickRow(rows.Read(window.Rows.Terms[window.Rows.Starts[row]]), window.ColumnStart, target);
-            }
+                PickRow(rows.Read(window.Rows.Terms[window.Rows.Starts[row]]), window.ColumnStart, target, rows.Next(window.Rows.Starts[row] + 1));
         }
     }
 
     /// <summary>The columns from <paramref name="start"/> on of a row whose columns are copies.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void PickRow<T>(Row<T> row, int start, Span<T> target)
+    private static void PickRow<T>(Row<T> row, int start, Span<T> target, Ahead next)
         where T : unmanaged
     {
-        if (row.Pieces.Indices is { Length: > 0 } indices)
+        if (row.Pieces.Indices is not null)
         {
-            Gather(row.Source, row.Start, indices[0].AsSpan(start, target.Length), target);
+            ColumnGather.Gather(row.Source, row.Start, row.Pieces, 0, start, target, ref next);
             return;
         }
 
@@ -103,30 +99,23 @@ internal sealed class SimdDevice : KernelDevice
             target.Clear();
         int end = start + target.Length;
         ref T source = ref MemoryMarshal.GetReference(row.Source), drawn = ref MemoryMarshal.GetReference(row.Drawn), first = ref MemoryMarshal.GetReference(target);
-        ReadOnlySpan<ColumnTerm> terms = row.Pieces.Terms;
-        foreach (ref readonly ColumnPiece piece in row.Pieces.From(start))
+        foreach (ref readonly ColumnMove move in row.Pieces.MovesFrom(start))
         {
-            if (piece.Target >= end)
+            if (move.Target >= end)
                 break;
-            if (piece.Count == 0)
-                continue;
-            (int skip, int length) = piece.Within(start, end);
-            int index = terms[piece.First].Index;
-            if (piece.IsRepeated)
-            {
-                target.Slice(piece.Target + skip - start, length).Fill(index >= 0 ? row.Source[index - row.Start] : row.Drawn[~index]);
-                continue;
-            }
-
-            Copy(
-                ref index >= 0 ? ref Unsafe.Add(ref source, index + skip - row.Start) : ref Unsafe.Add(ref drawn, ~index + skip),
-                ref Unsafe.Add(ref first, piece.Target + skip - start), length);
+            next.Fetch();
+            int skip = Math.Max(0, start - move.Target), length = Math.Min(end - move.Target, move.Length) - skip;
+            ref T to = ref Unsafe.Add(ref first, move.Target + skip - start);
+            if (move.IsRepeated)
+                MemoryMarshal.CreateSpan(ref to, length).Fill(move.Index >= 0 ? row.Source[move.Index - row.Start] : row.Drawn[~move.Index]);
+            else
+                Copy(ref move.Index >= 0 ? ref Unsafe.Add(ref source, move.Index + skip - row.Start) : ref Unsafe.Add(ref drawn, ~move.Index + skip), ref to, length);
         }
     }
 
     /// <summary>
     /// Copies; a call costs more than the few elements of a kernel's positions, which two words or vectors that overlap move. Not checked, for the
-    /// same reason as <see cref="Gather"/>.
+    /// same reason as <see cref="ColumnGather.Gather"/>.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Copy<T>(ref T source, ref T target, int length)
@@ -157,43 +146,6 @@ internal sealed class SimdDevice : KernelDevice
         }
     }
 
-    /// <summary>
-    /// The elements that the indices name. Not checked one by one: the map checked every source against its axis, and the window found its
-    /// source columns as the range of the same indices.
-    /// </summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Gather<T>(ReadOnlySpan<T> row, int shift, ReadOnlySpan<int> indices, Span<T> target)
-        where T : unmanaged
-    {
-        // Four at a time, and taken before any is stored: the compiler cannot know that stores change no index.
-        ref T origin = ref MemoryMarshal.GetReference(row), first = ref MemoryMarshal.GetReference(target);
-        ref int index = ref MemoryMarshal.GetReference(indices[..target.Length]);
-        int i = 0;
-        // Where eight columns read within eight elements, as interpolated ones do, those are one vector in another order.
-        for (; Unsafe.SizeOf<T>() == sizeof(float) && Avx2.IsSupported && i <= target.Length - 8; i += 8)
-        {
-            int start = Unsafe.Add(ref index, i) - shift;
-            Vector256<int> distances = Vector256.LoadUnsafe(ref index, (nuint)i) - Vector256.Create(start + shift);
-            if (start > row.Length - 8 || Vector256.GreaterThanAny(distances.AsUInt32(), Vector256.Create(7u)))
-                break;
-            Vector256<int> elements = Vector256.LoadUnsafe(ref Unsafe.As<T, int>(ref Unsafe.Add(ref origin, start)));
-            Avx2.PermuteVar8x32(elements, distances).StoreUnsafe(ref Unsafe.As<T, int>(ref Unsafe.Add(ref first, i)));
-        }
-
-        for (; i <= target.Length - 4; i += 4)
-        {
-            T a = Unsafe.Add(ref origin, Unsafe.Add(ref index, i) - shift), b = Unsafe.Add(ref origin, Unsafe.Add(ref index, i + 1) - shift);
-            T c = Unsafe.Add(ref origin, Unsafe.Add(ref index, i + 2) - shift), d = Unsafe.Add(ref origin, Unsafe.Add(ref index, i + 3) - shift);
-            Unsafe.Add(ref first, i) = a;
-            Unsafe.Add(ref first, i + 1) = b;
-            Unsafe.Add(ref first, i + 2) = c;
-            Unsafe.Add(ref first, i + 3) = d;
-        }
-
-        for (; i < target.Length; i++)
-            Unsafe.Add(ref first, i) = Unsafe.Add(ref origin, Unsafe.Add(ref index, i) - shift);
-    }
-
     /// <summary>Formats of two bytes are computed with as float32, which holds them exactly, and rounded to it in a way that leaves their own rounding open.</summary>
     private static void SumHalves(MapWindow window, ReadOnlySpan<byte> source, Span<byte> output)
     {
@@ -215,8 +167,16 @@ internal sealed class SimdDevice : KernelDevice
         int width = window.ColumnEnd - window.ColumnStart;
         if (window.Map.SourcePieces is null)
         {
-            for (int row = 0; row < window.Rows.Count; row++)
-                SumRow<T, TRounding>(window, row, rows, window.ColumnStart, results.Slice(row * width, width));
+            for (int row = 0; row < window.Rows.Count;)
+            {
+                int together = rows.CountTogether(row);
+                if (together > 1)
+                    SumTogether<T, TRounding>(window, row, together, rows, results.Slice(row * width, together * width));
+                else
+                    SumRow<T, TRounding>(window, row, rows, window.ColumnStart, results.Slice(row * width, width));
+                row += together;
+            }
+
             return;
         }
 
@@ -227,10 +187,28 @@ internal sealed class SimdDevice : KernelDevice
         for (int row = 0; row < window.Rows.Count; row++)
         {
             SumRow<T, TRounding>(window, row, rows, window.SourceColumnStart, whole);
-            PickRow(rows.Of(whole, window.Map.Pieces, 1), window.ColumnStart, results.Slice(row * width, width));
+            PickRow(rows.Of(whole, window.Map.Pieces, 1), window.ColumnStart, results.Slice(row * width, width), default);
         }
 
         ArrayPool<T>.Shared.Return(summed);
+    }
+
+    /// <summary>Rows of one term whose columns are walked one by one, some columns at a time, so that their weights are at hand for all rows.</summary>
+    private static void SumTogether<T, TRounding>(MapWindow window, int first, int count, RowReader<T> rows, Span<T> target)
+        where T : unmanaged
+        where TRounding : struct, IRounding
+    {
+        int width = target.Length / count;
+        for (int done = 0; done < width; done += ColumnsTogether)
+        {
+            int columns = Math.Min(ColumnsTogether, width - done);
+            for (int row = 0; row < count; row++)
+            {
+                ReadOnlySpan<Term> terms = window.Rows.Terms.AsSpan(window.Rows.Starts[first + row]);
+                nint next = row + 1 < count ? (nint)(terms[1].Source - terms[0].Source) * (window.SourceColumnEnd - window.SourceColumnStart) : 0;
+                SumSpread<T, TRounding>(rows.Read(terms[0]), window.ColumnStart + done, target.Slice(row * width + done, columns), next);
+            }
+        }
     }
 
     private static void SumRow<T, TRounding>(MapWindow window, int row, RowReader<T> rows, int start, Span<T> target)
@@ -248,7 +226,7 @@ internal sealed class SimdDevice : KernelDevice
         {
             Row<T> only = rows.Read(terms[0]);
             if (only.IsSpread)
-                SumSpread<T, TRounding>(only, start, target);
+                SumSpread<T, TRounding>(only, start, target, next: 0);
             else
                 SumPieces<T, TRounding>(only, only, 1, start, target);
             return;
@@ -344,17 +322,20 @@ internal sealed class SimdDevice : KernelDevice
         }
     }
 
-    /// <summary>A row of one term whose columns are walked one by one.</summary>
-    private static void SumSpread<T, TRounding>(Row<T> row, int start, Span<T> target)
+    /// <summary>A row of one term whose columns are walked one by one; <paramref name="next"/> elements behind it is the next such row.</summary>
+    private static void SumSpread<T, TRounding>(Row<T> row, int start, Span<T> target, nint next)
         where T : unmanaged
         where TRounding : struct, IRounding
     {
         Span<T> gathered = stackalloc T[Tile], others = stackalloc T[Tile];
         Span<double> sums = stackalloc double[Tile];
-        for (int done = 0; done < target.Length; done += Tile)
+        Ahead nothing = default;
+        int combined = typeof(T) == typeof(float) && typeof(TRounding) == typeof(NearestRounding)
+            ? ColumnGather.Combine(MemoryMarshal.Cast<T, float>(row.Source), row.Start, row.Pieces, start, row.Weight, MemoryMarshal.Cast<T, float>(target), next) : 0;
+        for (int done = combined; done < target.Length; done += Tile)
         {
             Span<T> part = target.Slice(done, Math.Min(Tile, target.Length - done));
-            Gather(row.Source, row.Start, row.Pieces.Indices![0].AsSpan(start + done, part.Length), gathered[..part.Length]);
+            ColumnGather.Gather(row.Source, row.Start, row.Pieces, 0, start + done, gathered[..part.Length], ref nothing);
             ReadOnlySpan<double> weights = row.Pieces.Weights[0].AsSpan(start + done, part.Length);
             if (row.Pieces.Depth == 1)
             {
@@ -364,7 +345,7 @@ internal sealed class SimdDevice : KernelDevice
 
             if (row.Pieces.Depth == 2)
             {
-                Gather(row.Source, row.Start, row.Pieces.Indices[1].AsSpan(start + done, part.Length), others[..part.Length]);
+                ColumnGather.Gather(row.Source, row.Start, row.Pieces, 1, start + done, others[..part.Length], ref nothing);
                 VectorSums.Combine<T, TRounding>(gathered, weights, others, row.Pieces.Weights[1].AsSpan(start + done, part.Length), row.Weight, part);
                 continue;
             }
@@ -413,9 +394,10 @@ internal sealed class SimdDevice : KernelDevice
     private static void AddSpread<T>(Row<T> row, int start, Span<double> sums, Span<T> gathered, bool assign)
         where T : unmanaged
     {
+        Ahead next = default;
         for (int k = 0; k < row.Pieces.Depth; k++)
         {
-            Gather(row.Source, row.Start, row.Pieces.Indices![k].AsSpan(start, sums.Length), gathered[..sums.Length]);
+            ColumnGather.Gather(row.Source, row.Start, row.Pieces, k, start, gathered[..sums.Length], ref next);
             VectorSums.Add(gathered[..sums.Length], row.Pieces.Weights[k].AsSpan(start, sums.Length), row.Weight, sums, assign && k == 0);
         }
     }
@@ -474,6 +456,18 @@ internal sealed class SimdDevice : KernelDevice
         /// <summary>Whether no row takes the buffer, so that several can be read at a time.</summary>
         public readonly bool AreInPlace => _pieces.DrawnLength == 0 && _pieces.Indices is null && _window.Map.FreshPieces is null;
 
+        /// <summary>How many rows from <paramref name="first"/> on can be summed together: those of one term whose columns are walked one by one and all in the source.</summary>
+        public readonly int CountTogether(int first)
+        {
+            if (_pieces.Indices is null || _pieces.ReadsBehindSource || _pieces.DrawnLength > 0)
+                return 1;
+            int end = first;
+            while (end < Math.Min(first + RowsTogether, _window.Rows.Count) && _window.Rows.Starts[end + 1] == _window.Rows.Starts[end] + 1
+                && _window.Rows.Terms[_window.Rows.Starts[end]] is { Source: >= 0 } term && double.IsFinite(term.Weight))
+                end++;
+            return Math.Max(1, end - first);
+        }
+
         public readonly void Dispose() => ArrayPool<T>.Shared.Return(_buffer);
 
         /// <summary>The row that a term reads.</summary>
@@ -490,16 +484,14 @@ internal sealed class SimdDevice : KernelDevice
             return row;
         }
 
-        /// <summary>Has the processor fetch the source row of a term; it cannot foresee which elements columns read that are chosen one by one.</summary>
-        public readonly unsafe void Prefetch(int term)
+        /// <summary>The source row of a term, to be fetched while the one before it is read; nothing where rows are read nearly in order, which the processor foresees.</summary>
+        public readonly Ahead Next(int term)
         {
-            if (!Sse.IsSupported || _pieces.Pieces.Length < ManyPieces || term >= _window.Rows.Terms.Length || _window.Rows.Terms[term].Source < 0)
-                return;
+            if (!Ahead.IsSupported || _pieces.Pieces.Length < ManyPieces || term >= _window.Rows.Terms.Length || _window.Rows.Terms[term].Source < 0)
+                return default;
             int width = _window.SourceColumnEnd - _window.SourceColumnStart;
-            ReadOnlySpan<byte> row = MemoryMarshal.AsBytes(_source.Slice((int)_window.Rows.Terms[term].Source * width, width));
-            fixed (byte* start = row)
-                for (int at = 0; at < row.Length; at += CacheLine)
-                    Sse.Prefetch0(start + at);
+            int steps = _pieces.Indices is null ? _pieces.Pieces.Length : (_window.ColumnEnd - _window.ColumnStart) / Ahead.Step;
+            return new Ahead(MemoryMarshal.AsBytes(_source.Slice((int)_window.Rows.Terms[term].Source * width, width)), steps);
         }
 
         /// <summary>Elements of the window's source columns, under the map's columns.</summary>

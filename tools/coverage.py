@@ -48,6 +48,9 @@ WRONG_USAGE, REFUSED = 2, 4
 # Layers that are changed where all of them would be too many.
 FEW = 8
 
+# ONNX Runtime takes fresh memory for every weight of every session; with large pages that takes half the time.
+ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", **os.environ}
+
 # Runs that take long must not stand in each other's way: one of this many parameters counts as a job of its own.
 PARAMETERS_A_JOB = 100e6
 
@@ -285,7 +288,7 @@ class Sweep:
         """Runs the command within the limits."""
         folder = pathlib.Path(folder)
         with open(folder / "stdout", "wb") as output, open(folder / "stderr", "wb") as errors:
-            process = subprocess.Popen(self._command + arguments, stdout=output, stderr=errors, start_new_session=True)
+            process = subprocess.Popen(self._command + arguments, stdout=output, stderr=errors, env=ENVIRONMENT, start_new_session=True)
             ended = self._watch(process, lambda: process.poll() is not None)
         return dataclasses.replace(ended, code=process.returncode, output=(folder / "stdout").read_text(encoding="utf-8"),
                                    errors=(folder / "stderr").read_text(encoding="utf-8"))
@@ -328,7 +331,7 @@ class Children:
         if self._process is None:
             self._errors = tempfile.TemporaryFile()
             self._process = subprocess.Popen(["dotnet", str(VERIFIER), str(self._parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                             stderr=self._errors, start_new_session=True)
+                                             stderr=self._errors, env=ENVIRONMENT, start_new_session=True)
         self._process.stdin.write(f"{child}\n".encode())
         self._process.stdin.flush()
         answer = bytearray()

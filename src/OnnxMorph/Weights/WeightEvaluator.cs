@@ -40,7 +40,12 @@ public sealed class WeightEvaluator(KernelDevice? device = null) : IWeightSource
     public void Write(WeightExpression expression, Stream destination, CancellationToken cancellation = default)
     {
         using IWeightReader reader = Open(expression);
-        long bytes = expression.ByteLength, next = 0;
+        Write(reader, expression.ByteLength, destination, cancellation);
+    }
+
+    private static void Write(IWeightReader reader, long bytes, Stream destination, CancellationToken cancellation = default)
+    {
+        long next = 0;
         var pending = new Queue<Task<ArraySegment<byte>>>();
         try
         {
@@ -80,8 +85,17 @@ public sealed class WeightEvaluator(KernelDevice? device = null) : IWeightSource
     public byte[] Evaluate(WeightExpression expression)
     {
         var result = new byte[expression.ByteLength];
+        using IWeightReader reader = Open(expression);
+        if (result.Length <= reader.WindowBytes)
+        {
+            // Passes ask for many single numbers.
+            if (result.Length > 0)
+                reader.Read(0, result);
+            return result;
+        }
+
         using var stream = new MemoryStream(result);
-        Write(expression, stream);
+        Write(reader, expression.ByteLength, stream);
         return result;
     }
 

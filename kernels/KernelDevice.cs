@@ -15,10 +15,14 @@ public abstract class KernelDevice : IDisposable
     /// <summary>Name for people.</summary>
     public abstract string Name { get; }
 
+    /// <summary>What the user should know of the device by now: that an accelerator that was to be used was not, and why. Null where there is nothing.</summary>
+    public virtual string? Warning => null;
+
     /// <summary>Evaluates <paramref name="window"/>. Safe to call from several threads.</summary>
     /// <param name="window">What to evaluate.</param>
     /// <param name="source">The window's source rows, cut to its source columns, one after another.</param>
     /// <param name="output">Receives the window's rows, cut to its columns, one after another.</param>
+    /// <exception cref="DeviceException">The device failed; the output holds nothing of use.</exception>
     public abstract void Map(MapWindow window, ReadOnlySpan<byte> source, Span<byte> output);
 
     /// <inheritdoc/>

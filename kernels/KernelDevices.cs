@@ -9,7 +9,7 @@ namespace OnnxMorph.Kernels;
 /// <summary>Which device evaluates the kernels.</summary>
 public enum DeviceChoice
 {
-    /// <summary>CUDA where there is one, else OpenCL, else the processor's vector units.</summary>
+    /// <summary>The processor's vector units, and the first accelerator for what it was measured to compute faster in the same run.</summary>
     Auto,
 
     /// <summary>The processor's vector units.</summary>
@@ -31,27 +31,47 @@ public sealed record DeviceDescription(DeviceChoice Choice, string Name, long Me
 /// <summary>Finds and opens devices.</summary>
 public static class KernelDevices
 {
-    /// <summary>Every device that can evaluate the kernels, the processor's vector units last.</summary>
+    /// <summary>Bytes of windows to compute after which the start of an accelerator can be made up for.</summary>
+    private const long Patience = 1 << 28;
+
+    /// <summary>Every device that can evaluate the kernels, the one that <see cref="DeviceChoice.Auto"/> tries first and the processor's vector units last.</summary>
     public static IReadOnlyList<DeviceDescription> List()
     {
         using Context? context = TryCreateContext();
+        return [.. Accelerators(context).Select(Describe), new DeviceDescription(DeviceChoice.Cpu, KernelDevice.Simd.Name, 0)];
+    }
+
+    /// <summary>Every device of <see cref="List"/> with how fast it is; takes a second or two where there are accelerators.</summary>
+    public static IReadOnlyList<DeviceMeasurement> Measure()
+    {
+        int accelerators = List().Count - 1;
         return
         [
-            .. Accelerators(context).Select(d => new DeviceDescription(
-                d is CudaDevice ? DeviceChoice.Cuda : DeviceChoice.OpenCL, d.Name, d.MemorySize)),
-            new DeviceDescription(DeviceChoice.Cpu, KernelDevice.Simd.Name, 0),
+            .. Enumerable.Range(0, accelerators).Select(i =>
+            {
+                Context context = TryCreateContext() ?? throw new InvalidOperationException("The drivers that were there are gone.");
+                Device device = Accelerators(context)[i];
+                return DeviceMeasurement.Of(Describe(device), () => new AcceleratorDevice(context, device));
+            }),
+            DeviceMeasurement.Of(List()[^1], () => KernelDevice.Simd),
         ];
     }
 
     /// <summary>Opens a device; the caller disposes it.</summary>
     /// <exception cref="NotSupportedException">There is no such device.</exception>
-    public static KernelDevice Open(DeviceChoice choice)
+    /// <exception cref="DeviceException">There is one, but it cannot be opened.</exception>
+    public static KernelDevice Open(DeviceChoice choice) => choice switch
     {
-        // A method of its own, so that ILGPU is only loaded for a machine that has something for it.
-        return choice == DeviceChoice.Cpu || (choice == DeviceChoice.Auto && !AcceleratorDrivers.Any()) ? KernelDevice.Simd : OpenAccelerator(choice);
-    }
+        DeviceChoice.Cpu => KernelDevice.Simd,
+        // ILGPU is only loaded where a driver has something for it.
+        DeviceChoice.Auto => new AutomaticDevice(
+            KernelDevice.Simd, () => AcceleratorDrivers.Any() ? TryOpenAccelerator(choice) : null, Patience, TimeProvider.System),
+        _ => TryOpenAccelerator(choice) ?? throw new NotSupportedException($"There is no {choice} device; `auto` takes what there is."),
+    };
 
-    private static KernelDevice OpenAccelerator(DeviceChoice choice)
+    /// <summary>Opens the first accelerator that the choice allows; null where there is none.</summary>
+    /// <exception cref="DeviceException">There is one, but it cannot be opened.</exception>
+    internal static AcceleratorDevice? TryOpenAccelerator(DeviceChoice choice)
     {
         Context? context = TryCreateContext();
         Device? device = Accelerators(context).FirstOrDefault(d => choice switch
@@ -63,17 +83,18 @@ public static class KernelDevices
         if (device is not null)
             return new AcceleratorDevice(context!, device);
         context?.Dispose();
-        return choice == DeviceChoice.Auto
-            ? KernelDevice.Simd
-            : throw new NotSupportedException($"There is no {choice} device; `auto` takes what there is.");
+        return null;
     }
 
     /// <summary>ILGPU's simulator of an accelerator on the processor: thousands of times slower than memory, for tests only.</summary>
-    internal static KernelDevice OpenSimulator()
+    internal static AcceleratorDevice OpenSimulator()
     {
         Context context = Context.Create(builder => builder.CPU());
         return new AcceleratorDevice(context, context.GetCPUDevice(0));
     }
+
+    private static DeviceDescription Describe(Device device) =>
+        new(device is CudaDevice ? DeviceChoice.Cuda : DeviceChoice.OpenCL, device.Name, device.MemorySize);
 
     /// <summary>CUDA first, then the OpenCL devices that compute in double precision.</summary>
     private static List<Device> Accelerators(Context? context)

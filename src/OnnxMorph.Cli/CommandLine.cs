@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Text.Json;
 using OnnxMorph.Cli.Commands;
+using OnnxMorph.Kernels;
 
 namespace OnnxMorph.Cli;
 
@@ -58,7 +59,7 @@ internal static class CommandLine
         {
             return End(ExitCode.Cancelled, "Cancelled; nothing was written.");
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or DeviceException)
         {
             return End(ExitCode.InputOutput, e.Message);
         }

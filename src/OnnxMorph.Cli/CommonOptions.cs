@@ -36,7 +36,7 @@ internal static class CommonOptions
     {
         var option = new Option<string>("--device")
         {
-            Description = "What computes the weights: auto, cpu, cuda or opencl; 'onnxmorph devices' lists what is there.",
+            Description = "What computes the weights: auto, cpu, cuda or opencl; 'onnxmorph devices' lists what is there and what auto does with it.",
             HelpName = "DEVICE",
             DefaultValueFactory = _ => "auto",
         };
@@ -51,6 +51,7 @@ internal static class CommonOptions
 
     /// <summary>Opens the device that the user chose.</summary>
     /// <exception cref="UsageException">There is no such device.</exception>
+    /// <exception cref="DeviceException">There is one, but it cannot be opened.</exception>
     public static KernelDevice Open(string device)
     {
         DeviceChoice choice = Enum.Parse<DeviceChoice>(device, ignoreCase: true);
@@ -60,7 +61,7 @@ internal static class CommonOptions
         }
         catch (NotSupportedException)
         {
-            throw new UsageException($"There is no {device} device here; 'onnxmorph devices' lists what there is, and --device auto takes the best.");
+            throw new UsageException($"There is no {device} device here; 'onnxmorph devices' lists what there is, and --device auto takes what is faster.");
         }
     }
 }

@@ -24,7 +24,7 @@ internal sealed class HelpWithExamples(HelpAction list) : SynchronousCommandLine
               2    wrong usage
               3    the model cannot be read
               4    refused: the change cannot be made exactly
-              5    reading or writing a file failed
+              5    reading or writing a file failed, or a device did
               130  cancelled
             """,
         ["inspect"] = """

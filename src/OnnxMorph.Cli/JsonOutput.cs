@@ -30,7 +30,16 @@ internal sealed record MorphJson(
 }
 
 /// <summary>A device as <c>devices --json</c> prints it.</summary>
-internal sealed record DeviceJson(string Device, string Name, long MemoryBytes, bool Chosen);
+/// <param name="Device">What <c>--device</c> calls it.</param>
+/// <param name="Name">Name for people.</param>
+/// <param name="MemoryBytes">Its memory; 0 for the processor.</param>
+/// <param name="Chosen">Whether <c>--device auto</c> takes it for what is only moved, which is most of a morph.</param>
+/// <param name="Computes">Whether <c>--device auto</c> would take it for large sums and random values, by the measurement here.</param>
+/// <param name="MovedBytesPerSecond">Bytes read and written in a second where elements are only moved, the way over the bus included; 0 where it failed.</param>
+/// <param name="DrawnBytesPerSecond">Bytes of normal float32 values in a second, likewise.</param>
+/// <param name="Reason">What <c>--device auto</c> does with it and why.</param>
+internal sealed record DeviceJson(
+    string Device, string Name, long MemoryBytes, bool Chosen, bool Computes, double MovedBytesPerSecond, double DrawnBytesPerSecond, string Reason);
 
 /// <summary>What <c>similarity --json</c> prints.</summary>
 internal sealed record SimilarityJson(double Similarity, double Forward, double Backward, IReadOnlyList<AlignedItem> Items, string? Warning, AlignmentReport Alignment);

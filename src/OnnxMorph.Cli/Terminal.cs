@@ -1,4 +1,5 @@
 using System.CommandLine;
+using OnnxMorph.Kernels;
 using Spectre.Console;
 
 namespace OnnxMorph.Cli;
@@ -69,6 +70,13 @@ internal sealed class Terminal
     {
         if (report is not null)
             Line($"wrote {report.Path}");
+    }
+
+    /// <summary>Says what the user should know of the device that was used.</summary>
+    public void Warn(KernelDevice device)
+    {
+        if (device.Warning is { } warning)
+            Line($"warning: {warning}");
     }
 
     /// <summary>A heading.</summary>

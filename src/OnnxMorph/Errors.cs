@@ -18,7 +18,7 @@ public enum ExitCode
     /// <summary>The change was refused because it cannot be made exactly.</summary>
     Refused = 4,
 
-    /// <summary>Reading or writing a file failed.</summary>
+    /// <summary>Reading or writing a file failed, or a device that computes weights did.</summary>
     InputOutput = 5,
 
     /// <summary>The user cancelled the run.</summary>

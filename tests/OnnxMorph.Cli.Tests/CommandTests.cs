@@ -1,6 +1,8 @@
 using System.Diagnostics;
 using System.Text.Json;
+using OnnxMorph.Cli.Commands;
 using OnnxMorph.Cli.Tests.Testing;
+using OnnxMorph.Kernels;
 
 namespace OnnxMorph.Cli.Tests;
 
@@ -176,7 +178,30 @@ public sealed class CommandTests : IDisposable
         JsonElement[] devices = [.. run.Document().EnumerateArray()];
         Assert.Contains(devices, d => d.GetProperty("device").GetString() == "cpu");
         Assert.Single(devices, d => d.GetProperty("chosen").GetBoolean());
-        Assert.Contains("--device auto", (await Command.Succeed("devices")).Output);
+        Assert.Single(devices, d => d.GetProperty("computes").GetBoolean());
+        JsonElement processor = devices[^1];
+        Assert.InRange(processor.GetProperty("movedBytesPerSecond").GetDouble(), 1e7, 1e12);
+        Assert.InRange(processor.GetProperty("drawnBytesPerSecond").GetDouble(), 1e6, 1e12);
+        string text = (await Command.Succeed("devices")).Output;
+        Assert.Contains(processor.GetProperty("reason").GetString()!, text);
+        Assert.Contains("GB/s", text);
+    }
+
+    // Whether each device is chosen and computes, by what was measured of the accelerators and, last, the processor.
+    [Theory]
+    [InlineData("C:5", "chosen computes")]
+    [InlineData("A:9 C:5", "computes|chosen")]
+    [InlineData("A:4 C:5", "|chosen computes")]
+    [InlineData("A:0 C:5", "|chosen computes")]
+    [InlineData("A:9 B:99 C:5", "computes||chosen")]
+    [InlineData("A:4 B:99 C:5", "||chosen computes")]
+    public void What_auto_takes_follows_what_was_measured(string measured, string expected)
+    {
+        DeviceJson[] devices = DevicesCommand.Judge([.. measured.Split(' ').Select(d => d.Split(':')).Select(d => new DeviceMeasurement(
+            new DeviceDescription(d[0] == "C" ? DeviceChoice.Cpu : DeviceChoice.Cuda, d[0], 0), 1, double.Parse(d[1]), d[1] == "0" ? "its memory is full." : null))]);
+        Assert.Equal(expected, string.Join("|", devices.Select(d => $"{(d.Chosen ? "chosen" : "")} {(d.Computes ? "computes" : "")}".Trim())));
+        Assert.Equal(measured.Contains(":0"), devices[0].Reason == "cannot be used: its memory is full.");
+        Assert.All(devices, d => Assert.Equal(d.Chosen || d.Computes, d.Reason.StartsWith("taken by --device auto")));
     }
 
     [Theory]

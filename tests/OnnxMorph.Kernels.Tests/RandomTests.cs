@@ -1,5 +1,5 @@
-using CsCheck;
 using System.Runtime.InteropServices;
+using CsCheck;
 using Xunit;
 
 namespace OnnxMorph.Kernels.Tests;

@@ -84,6 +84,7 @@ internal static partial class InitCommand
             if (terminal.Json)
                 terminal.Document(JsonSerializer.Serialize(report, CliJson.Default.InitReport));
             Print(terminal, report, parsed.GetValue(multipliers));
+            terminal.Warn(kernels);
             terminal.Wrote(file);
             return Task.FromResult((int)ExitCode.Done);
         });

@@ -70,6 +70,7 @@ internal static class MorphCommand
             if (terminal.Json)
                 terminal.Document(JsonSerializer.Serialize(MorphJson.Of(report), CliJson.Default.MorphJson));
             Print(terminal, report);
+            terminal.Warn(kernels);
             terminal.Wrote(file);
             if (report.Output is null)
                 terminal.Failure($"Verification failed and nothing was written: {report.Verification!.Reason}");

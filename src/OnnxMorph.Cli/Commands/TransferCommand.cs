@@ -94,6 +94,7 @@ internal static class TransferCommand
             if (terminal.Json)
                 terminal.Document(JsonSerializer.Serialize(report, CliJson.Default.TransferReport));
             Print(terminal, report);
+            terminal.Warn(kernels);
             terminal.Wrote(file);
             if (report.Output is null)
                 terminal.Failure($"Verification failed and nothing was written: {(report.Carried ?? report.Verification!).Reason}");

@@ -102,9 +102,10 @@ FAMILIES = (
     family("deepen blocks", "a block behind every block, the identity at first", "--deepen", "blocks:*"),
     family("kernel", "kernels two taps larger along every axis", "--kernel", "{}=+2", needs=CONVOLUTIONS),
     family("kernel 3x5", "kernels of two axes with sizes of their own", "--kernel", "{}=3x5", needs=CONVOLUTIONS),
-    family("activation", "a trainable share of the identity in every activation", "--activation", "{}", needs=ACTIVATIONS),
+    # All of them in any network: they hardly have parameters, and layers' names do not select them.
+    family("activation", "a trainable share of the identity in every activation", "--activation", "*", needs=ACTIVATIONS),
     family("activation plain", "the same, and back", needs=ACTIVATIONS,
-           steps=({"activation": "{}", "to": "parametric"}, {"activation": "{}", "to": "plain"})),
+           steps=({"activation": "*", "to": "parametric"}, {"activation": "*", "to": "plain"})),
     subnet("sequential", "a chain of layers in every layer's place"),
     subnet("stacked", "chains side by side in every layer's place"),
     family("module", "a module of layers in every layer's place", steps=({"subnet": "{}", "kind": "module", "module": "(3x3, 1x1) | 1x1"},)),

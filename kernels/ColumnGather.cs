@@ -137,6 +137,16 @@ internal static class ColumnGather
                 for (int j = i; j < i + Ahead.Step; j += 4)
                 {
                     ulong low = *(ulong*)(index + j), high = *(ulong*)(index + j + 2);
+                    if (sizeof(T) == sizeof(uint))
+                    {
+                        // Stored two by two as well.
+                        uint* words = (uint*)source;
+                        ulong head = words[(uint)low] | ((ulong)words[low >> 32] << 32), tail = words[(uint)high] | ((ulong)words[high >> 32] << 32);
+                        *(ulong*)(first + j) = head;
+                        *(ulong*)(first + j + 2) = tail;
+                        continue;
+                    }
+
                     T a = source[(uint)low], b = source[low >> 32], c = source[(uint)high], d = source[high >> 32];
                     first[j] = a;
                     first[j + 1] = b;
@@ -267,8 +277,11 @@ internal unsafe struct Ahead
     /// <summary>Whether the processor can be asked to.</summary>
     public static bool IsSupported => Sse.IsSupported;
 
-    private readonly int _lines, _steps;
+    /// <summary>Parts of a line that steps count in. Four fields in all: the compiler keeps structures of more in memory.</summary>
+    private const int Unit = 256;
+
     private readonly byte* _end;
+    private readonly int _rate;
     private byte* _at;
     private int _due;
 
@@ -278,14 +291,14 @@ internal unsafe struct Ahead
         // Not pinned: fetching what has moved is without effect.
         _at = (byte*)Unsafe.AsPointer(ref MemoryMarshal.GetReference(bytes));
         _end = _at + bytes.Length;
-        (_lines, _steps) = ((bytes.Length / Line) + 1, Math.Max(1, steps));
+        _rate = (int)Math.Min(int.MaxValue / 2, (long)((bytes.Length / Line) + 1) * Unit / Math.Max(1, steps) + 1);
     }
 
     /// <summary>Fetches the next part.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Fetch()
     {
-        for (_due += _lines; _due >= _steps && _at < _end; _due -= _steps, _at += Line)
+        for (_due += _rate; _due >= Unit && _at < _end; _due -= Unit, _at += Line)
             Sse.Prefetch0(_at);
     }
 }

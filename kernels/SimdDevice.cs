@@ -125,6 +125,12 @@ internal sealed class SimdDevice : KernelDevice
         int bytes = length * Unsafe.SizeOf<T>();
         switch (bytes)
         {
+            case > 32 and <= 40:
+                // A second vector would cross into the next cache line as often as the first.
+                (Vector256<byte> most, ulong rest) = (Vector256.LoadUnsafe(ref from), Unsafe.ReadUnaligned<ulong>(ref Unsafe.Add(ref from, bytes - 8)));
+                most.StoreUnsafe(ref to);
+                Unsafe.WriteUnaligned(ref Unsafe.Add(ref to, bytes - 8), rest);
+                break;
             case >= 32 and <= 64:
                 (Vector256<byte> head, Vector256<byte> tail) = (Vector256.LoadUnsafe(ref from), Vector256.LoadUnsafe(ref from, (nuint)bytes - 32));
                 head.StoreUnsafe(ref to);

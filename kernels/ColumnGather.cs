@@ -9,21 +9,20 @@ namespace OnnxMorph.Kernels;
 internal static class ColumnGather
 {
     /// <summary>
-    /// The <paramref name="k"/>-th terms of the columns from <paramref name="start"/> on. Elements are not checked one by one: the map checked every
+    /// What the columns from <paramref name="start"/> on read. Elements are not checked one by one: the map checked every
     /// source against its axis, and the window found its source columns as the range of the same indices.
     /// </summary>
     /// <param name="row">Elements of the row from <paramref name="shift"/> on.</param>
     /// <param name="shift">Column of the first element.</param>
-    /// <param name="pieces">The columns.</param>
-    /// <param name="k">Number of the term.</param>
+    /// <param name="columns">The element that each column reads.</param>
     /// <param name="start">The first column.</param>
     /// <param name="target">Receives the elements.</param>
     /// <param name="ahead">What is fetched meanwhile.</param>
-    public static void Gather<T>(ReadOnlySpan<T> row, int shift, ColumnPieces pieces, int k, int start, Span<T> target, ref Ahead ahead)
+    public static void Gather<T>(ReadOnlySpan<T> row, int shift, ColumnIndices columns, int start, Span<T> target, ref Ahead ahead)
         where T : unmanaged
     {
-        ReadOnlySpan<int> indices = pieces.Indices![k].AsSpan(start, target.Length);
-        if (pieces.Windows[k] is not { } windows)
+        ReadOnlySpan<int> indices = columns.Elements.AsSpan(start, target.Length);
+        if (columns.Windows is not { } windows)
         {
             Single(row, shift, indices, target, ref ahead);
             return;
@@ -53,7 +52,7 @@ internal static class ColumnGather
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static int Combine(ReadOnlySpan<float> row, int shift, ColumnPieces pieces, int start, double weight, Span<float> target, nint next)
     {
-        if (!ColumnWindows.AreFast(sizeof(float)) || start % ColumnWindows.Width != 0 || pieces.Windows is not [{ } windows, { } others])
+        if (!ColumnWindows.AreFast(sizeof(float)) || start % ColumnWindows.Width != 0 || pieces.Indices is not [{ Windows: { } windows } first, { Windows: { } others } second])
             return 0;
         int count = target.Length / ColumnWindows.Width * ColumnWindows.Width;
         ReadOnlySpan<double> factors = pieces.Weights[0].AsSpan(start, count), otherFactors = pieces.Weights[1].AsSpan(start, count);
@@ -65,7 +64,7 @@ internal static class ColumnGather
             // The elements of one vector lie apart, or the row that is at hand ends within them.
             for (int end = Math.Min(i + ColumnWindows.Width, count); i < end; i++)
             {
-                double element = row[pieces.Indices![0][start + i] - shift], other = row[pieces.Indices[1][start + i] - shift];
+                double element = row[first.Elements[start + i] - shift], other = row[second.Elements[start + i] - shift];
                 target[i] = NearestRounding.Round((weight * factors[i] * element) + (weight * otherFactors[i] * other));
             }
         }
@@ -211,6 +210,19 @@ internal static class ColumnGather
     {
         for (int i = 0; i < target.Length; i++)
             target[i] = distances[i] == ColumnWindows.Missing ? default : row[indices[i] - shift];
+    }
+}
+
+/// <summary>The element that each column reads, where columns are walked one by one.</summary>
+/// <param name="Elements">Their numbers; <see cref="ColumnWindows.Missing"/> for a column that is moved and has none.</param>
+/// <param name="Windows">How to take several at a time; null where they lie apart.</param>
+internal sealed record ColumnIndices(int[] Elements, ColumnWindows? Windows)
+{
+    /// <summary>Finds the windows of <paramref name="elements"/>, the elements of a row of <paramref name="length"/>, where enough columns have some to be worth it.</summary>
+    public static ColumnIndices Of(int[] elements, int length)
+    {
+        var windows = ColumnWindows.Find(elements, length);
+        return new ColumnIndices(elements, windows.Share >= 0.5 || elements.Contains(ColumnWindows.Missing) ? windows : null);
     }
 }
 

@@ -42,7 +42,7 @@ internal readonly record struct ColumnMove(int Target, int Index, int Length, bo
 /// </summary>
 internal sealed class ColumnPieces
 {
-    /// <summary>Pieces shorter than this on average are walked column by column: those that are moved, those that are summed, and those that are moved through <see cref="Windows"/>.</summary>
+    /// <summary>Pieces shorter than this on average are walked column by column: those that are moved, those that are summed, and those that are moved through windows.</summary>
     private const int ShortMoved = 2, ShortSummed = 6, ShortWindowed = 16;
 
     /// <summary>Sums of more terms are long enough to be walked by themselves.</summary>
@@ -113,13 +113,10 @@ internal sealed class ColumnPieces
     /// Where pieces are short: for each k the index of every column's k-th term into the source row, what is drawn behind it, and behind
     /// that one element for the columns that have no k-th term. Null elsewhere.
     /// </summary>
-    public int[][]? Indices { get; private set; }
+    public ColumnIndices[]? Indices { get; private set; }
 
     /// <summary>The weights beside <see cref="Indices"/>: for a term that is not there +0 in place of a first one and −0, which changes no sum, of others.</summary>
     public double[][] Weights { get; private set; } = [];
-
-    /// <summary>How to take what <see cref="Indices"/> name several at a time, for each k; null where they lie apart.</summary>
-    public ColumnWindows?[] Windows { get; private set; } = [];
 
     /// <summary>Whether <see cref="Indices"/> name anything behind the source row.</summary>
     public bool ReadsBehindSource { get; private set; }
@@ -217,17 +214,17 @@ internal sealed class ColumnPieces
     /// <param name="share">Share of the columns that must have windows for this to be worth it.</param>
     private void Spread(int length, bool moved, bool windowed, double share)
     {
-        var indices = new int[Depth][];
+        var indices = new ColumnIndices[Depth];
         var weights = new double[Depth][];
-        var windows = new ColumnWindows?[Depth];
         int nothing = SourceLength + DrawnLength;
         bool behind = false;
         for (int k = 0; k < Depth; k++)
         {
-            (indices[k], weights[k]) = (new int[length], new double[moved ? 0 : length]);
+            int[] elements = new int[length];
+            weights[k] = new double[moved ? 0 : length];
             foreach (ColumnPiece piece in Pieces)
             {
-                Span<int> columns = indices[k].AsSpan(piece.Target, piece.Length);
+                Span<int> columns = elements.AsSpan(piece.Target, piece.Length);
                 bool exists = k < piece.Count;
                 ColumnTerm term = exists ? Terms[piece.First + k] : new ColumnTerm(0, k == 0 ? 0.0 : -0.0);
                 int index = !exists ? windowed ? ColumnWindows.Missing : nothing : term.Index < 0 ? SourceLength + ~term.Index : term.Index;
@@ -238,12 +235,11 @@ internal sealed class ColumnPieces
                 behind |= index >= SourceLength;
             }
 
-            var found = ColumnWindows.Find(indices[k], behind ? BufferLength : SourceLength);
-            if (found.Share < share)
+            indices[k] = ColumnIndices.Of(elements, behind ? BufferLength : SourceLength);
+            if (share > 0 && (indices[k].Windows?.Share ?? 0) < share)
                 return;
-            windows[k] = found.Share >= 0.5 || indices[k].Contains(ColumnWindows.Missing) ? found : null;
         }
 
-        (Indices, Weights, Windows, ReadsBehindSource) = (indices, weights, windows, behind);
+        (Indices, Weights, ReadsBehindSource) = (indices, weights, behind);
     }
 }

@@ -91,7 +91,7 @@ internal sealed class SimdDevice : KernelDevice
     {
         if (row.Pieces.Indices is not null)
         {
-            ColumnGather.Gather(row.Source, row.Start, row.Pieces, 0, start, target, ref next);
+            ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices[0], start, target, ref next);
             return;
         }
 
@@ -334,14 +334,14 @@ internal sealed class SimdDevice : KernelDevice
         where TRounding : struct, IRounding
     {
         Span<T> gathered = stackalloc T[Tile], others = stackalloc T[Tile];
-        Span<double> sums = stackalloc double[Tile];
         Ahead nothing = default;
+        Span<double> sums = stackalloc double[Tile];
         int combined = typeof(T) == typeof(float) && typeof(TRounding) == typeof(NearestRounding)
             ? ColumnGather.Combine(MemoryMarshal.Cast<T, float>(row.Source), row.Start, row.Pieces, start, row.Weight, MemoryMarshal.Cast<T, float>(target), next) : 0;
         for (int done = combined; done < target.Length; done += Tile)
         {
             Span<T> part = target.Slice(done, Math.Min(Tile, target.Length - done));
-            ColumnGather.Gather(row.Source, row.Start, row.Pieces, 0, start + done, gathered[..part.Length], ref nothing);
+            ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices![0], start + done, gathered[..part.Length], ref nothing);
             ReadOnlySpan<double> weights = row.Pieces.Weights[0].AsSpan(start + done, part.Length);
             if (row.Pieces.Depth == 1)
             {
@@ -351,7 +351,7 @@ internal sealed class SimdDevice : KernelDevice
 
             if (row.Pieces.Depth == 2)
             {
-                ColumnGather.Gather(row.Source, row.Start, row.Pieces, 1, start + done, others[..part.Length], ref nothing);
+                ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices[1], start + done, others[..part.Length], ref nothing);
                 VectorSums.Combine<T, TRounding>(gathered, weights, others, row.Pieces.Weights[1].AsSpan(start + done, part.Length), row.Weight, part);
                 continue;
             }
@@ -403,7 +403,7 @@ internal sealed class SimdDevice : KernelDevice
         Ahead next = default;
         for (int k = 0; k < row.Pieces.Depth; k++)
         {
-            ColumnGather.Gather(row.Source, row.Start, row.Pieces, k, start, gathered[..sums.Length], ref next);
+            ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices![k], start, gathered[..sums.Length], ref next);
             VectorSums.Add(gathered[..sums.Length], row.Pieces.Weights[k].AsSpan(start, sums.Length), row.Weight, sums, assign && k == 0);
         }
     }

@@ -37,6 +37,14 @@ internal static class ColumnGather
         Present(row, shift, distances[(first + count)..], indices[(first + count)..], target[(first + count)..]);
     }
 
+    /// <inheritdoc cref="Gather{T}(ReadOnlySpan{T}, int, ColumnIndices, int, Span{T}, ref Ahead)"/>
+    public static void Gather<T>(ReadOnlySpan<T> row, int shift, ColumnIndices columns, int start, Span<T> target)
+        where T : unmanaged
+    {
+        Ahead nothing = default;
+        Gather(row, shift, columns, start, target, ref nothing);
+    }
+
     /// <summary>
     /// target = weight · weights · elements, summed over the two terms of columns, as <see cref="VectorSums"/> computes them, without a place for the
     /// elements in between.
@@ -52,7 +60,7 @@ internal static class ColumnGather
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static int Combine(ReadOnlySpan<float> row, int shift, ColumnPieces pieces, int start, double weight, Span<float> target, nint next)
     {
-        if (!ColumnWindows.AreFast(sizeof(float)) || start % ColumnWindows.Width != 0 || pieces.Indices is not [{ Windows: { } windows } first, { Windows: { } others } second])
+        if (start % ColumnWindows.Width != 0 || pieces.Indices is not [{ Windows: { } windows } first, { Windows: { } others } second])
             return 0;
         int count = target.Length / ColumnWindows.Width * ColumnWindows.Width;
         ReadOnlySpan<double> factors = pieces.Weights[0].AsSpan(start, count), otherFactors = pieces.Weights[1].AsSpan(start, count);
@@ -93,8 +101,7 @@ internal static class ColumnGather
                 break;
             window = ref Unsafe.Add(ref window, 1);
             otherWindow = ref Unsafe.Add(ref otherWindow, 1);
-            if (Sse.IsSupported)
-                Sse.Prefetch0(Unsafe.AsPointer(ref Unsafe.Add(ref origin, from + next)));
+            Sse.Prefetch0(Unsafe.AsPointer(ref Unsafe.Add(ref origin, from + next)));
             (Vector256<double> low, Vector256<double> high) = Vector256.Widen(
                 Avx2.PermuteVar8x32(Vector256.LoadUnsafe(ref origin, (nuint)from), Vector256.LoadUnsafe(ref distances, (nuint)i)));
             (Vector256<double> otherLow, Vector256<double> otherHigh) = Vector256.Widen(
@@ -168,8 +175,7 @@ internal static class ColumnGather
     {
         for (int i = 0; i < target.Length;)
         {
-            if (ColumnWindows.AreFast(Unsafe.SizeOf<T>()))
-                i = Permute(row, shift, starts, distances, target, ref ahead, i);
+            i = Permute(row, shift, starts, distances, target, ref ahead, i);
             // The elements of one vector lie apart, or the row that is at hand ends within them.
             int count = Math.Min(ColumnWindows.Width, target.Length - i);
             Present(row, shift, distances.Slice(i, count), indices.Slice(i, count), target.Slice(i, count));
@@ -215,7 +221,7 @@ internal static class ColumnGather
 
 /// <summary>The element that each column reads, where columns are walked one by one.</summary>
 /// <param name="Elements">Their numbers; <see cref="ColumnWindows.Missing"/> for a column that is moved and has none.</param>
-/// <param name="Windows">How to take several at a time; null where they lie apart.</param>
+/// <param name="Windows">How to take several at a time; null where they lie apart, or the processor cannot.</param>
 internal sealed record ColumnIndices(int[] Elements, ColumnWindows? Windows)
 {
     /// <summary>Finds the windows of <paramref name="elements"/>, the elements of a row of <paramref name="length"/>, where enough columns have some to be worth it.</summary>

@@ -58,7 +58,7 @@ internal sealed class ColumnPieces
     /// <param name="sourceLength">Elements of the source row.</param>
     /// <param name="fresh">Whether the row is fresh, so that every term is drawn.</param>
     /// <param name="moved">Whether columns are moved rather than summed.</param>
-    /// <param name="elementSize">Bytes of an element.</param>
+    /// <param name="elementSize">Bytes of an element in the type that is computed with.</param>
     public ColumnPieces(TermTable columns, int run, int sourceLength, bool fresh, bool moved, int elementSize)
     {
         long[] positions = Pack(columns, run, fresh);
@@ -84,11 +84,11 @@ internal sealed class ColumnPieces
             _moves = [.. pieces.Where(p => p.Count == 1).Select(p => new ColumnMove(p.Target, Terms[p.First].Index, p.Length, p.IsRepeated))];
         int length = columns.Count * run;
         bool IsShort(int than) => (long)pieces.Count * than > length;
-        bool windowed = moved && ColumnWindows.AreFast(elementSize), filled = (long)Depth * columns.Count <= 2L * Terms.Length;
+        bool fast = ColumnWindows.AreFast(elementSize), filled = (long)Depth * columns.Count <= 2L * Terms.Length;
         if (Depth is > 0 and <= DeepSum && filled && IsShort(moved ? ShortMoved : ShortSummed))
-            Spread(length, moved, windowed, share: 0);
-        else if (Depth > 0 && windowed && IsShort(ShortWindowed))
-            Spread(length, moved, windowed, share: 0.75);
+            Spread(length, moved, fast, share: 0);
+        else if (Depth > 0 && moved && fast && IsShort(ShortWindowed))
+            Spread(length, moved, fast, share: 0.75);
     }
 
     /// <summary>The pieces in column order, without gaps.</summary>
@@ -210,9 +210,9 @@ internal sealed class ColumnPieces
     /// <summary>Fills <see cref="Indices"/> and what stands beside them.</summary>
     /// <param name="length">Columns.</param>
     /// <param name="moved">Whether columns are moved, so that there are no weights.</param>
-    /// <param name="windowed">Whether columns without an element are left to the windows.</param>
+    /// <param name="fast">Whether the processor can take windows at once.</param>
     /// <param name="share">Share of the columns that must have windows for this to be worth it.</param>
-    private void Spread(int length, bool moved, bool windowed, double share)
+    private void Spread(int length, bool moved, bool fast, double share)
     {
         var indices = new ColumnIndices[Depth];
         var weights = new double[Depth][];
@@ -227,7 +227,7 @@ internal sealed class ColumnPieces
                 Span<int> columns = elements.AsSpan(piece.Target, piece.Length);
                 bool exists = k < piece.Count;
                 ColumnTerm term = exists ? Terms[piece.First + k] : new ColumnTerm(0, k == 0 ? 0.0 : -0.0);
-                int index = !exists ? windowed ? ColumnWindows.Missing : nothing : term.Index < 0 ? SourceLength + ~term.Index : term.Index;
+                int index = !exists ? moved && fast ? ColumnWindows.Missing : nothing : term.Index < 0 ? SourceLength + ~term.Index : term.Index;
                 for (int i = 0; i < columns.Length; i++)
                     columns[i] = exists && !piece.IsRepeated ? index + i : index;
                 if (!moved)
@@ -235,7 +235,7 @@ internal sealed class ColumnPieces
                 behind |= index >= SourceLength;
             }
 
-            indices[k] = ColumnIndices.Of(elements, behind ? BufferLength : SourceLength);
+            indices[k] = fast ? ColumnIndices.Of(elements, behind ? BufferLength : SourceLength) : new ColumnIndices(elements, null);
             if (share > 0 && (indices[k].Windows?.Share ?? 0) < share)
                 return;
         }

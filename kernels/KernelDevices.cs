@@ -44,16 +44,16 @@ public static class KernelDevices
     /// <summary>Every device of <see cref="List"/> with how fast it is; takes a second or two where there are accelerators.</summary>
     public static IReadOnlyList<DeviceMeasurement> Measure()
     {
-        int accelerators = List().Count - 1;
+        IReadOnlyList<DeviceDescription> devices = List();
         return
         [
-            .. Enumerable.Range(0, accelerators).Select(i =>
+            .. Enumerable.Range(0, devices.Count - 1).Select(i =>
             {
                 Context context = TryCreateContext() ?? throw new InvalidOperationException("The drivers that were there are gone.");
                 Device device = Accelerators(context)[i];
                 return DeviceMeasurement.Of(Describe(device), () => new AcceleratorDevice(context, device));
             }),
-            DeviceMeasurement.Of(List()[^1], () => KernelDevice.Simd),
+            DeviceMeasurement.Of(devices[^1], () => KernelDevice.Simd),
         ];
     }
 

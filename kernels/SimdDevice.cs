@@ -115,7 +115,7 @@ internal sealed class SimdDevice : KernelDevice
 
     /// <summary>
     /// Copies; a call costs more than the few elements of a kernel's positions, which two words or vectors that overlap move. Not checked, for the
-    /// same reason as <see cref="ColumnGather.Gather"/>.
+    /// same reason as <see cref="ColumnGather"/>.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Copy<T>(ref T source, ref T target, int length)
@@ -334,14 +334,13 @@ internal sealed class SimdDevice : KernelDevice
         where TRounding : struct, IRounding
     {
         Span<T> gathered = stackalloc T[Tile], others = stackalloc T[Tile];
-        Ahead nothing = default;
         Span<double> sums = stackalloc double[Tile];
         int combined = typeof(T) == typeof(float) && typeof(TRounding) == typeof(NearestRounding)
             ? ColumnGather.Combine(MemoryMarshal.Cast<T, float>(row.Source), row.Start, row.Pieces, start, row.Weight, MemoryMarshal.Cast<T, float>(target), next) : 0;
         for (int done = combined; done < target.Length; done += Tile)
         {
             Span<T> part = target.Slice(done, Math.Min(Tile, target.Length - done));
-            ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices![0], start + done, gathered[..part.Length], ref nothing);
+            ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices![0], start + done, gathered[..part.Length]);
             ReadOnlySpan<double> weights = row.Pieces.Weights[0].AsSpan(start + done, part.Length);
             if (row.Pieces.Depth == 1)
             {
@@ -351,7 +350,7 @@ internal sealed class SimdDevice : KernelDevice
 
             if (row.Pieces.Depth == 2)
             {
-                ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices[1], start + done, others[..part.Length], ref nothing);
+                ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices[1], start + done, others[..part.Length]);
                 VectorSums.Combine<T, TRounding>(gathered, weights, others, row.Pieces.Weights[1].AsSpan(start + done, part.Length), row.Weight, part);
                 continue;
             }
@@ -400,10 +399,9 @@ internal sealed class SimdDevice : KernelDevice
     private static void AddSpread<T>(Row<T> row, int start, Span<double> sums, Span<T> gathered, bool assign)
         where T : unmanaged
     {
-        Ahead next = default;
         for (int k = 0; k < row.Pieces.Depth; k++)
         {
-            ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices![k], start, gathered[..sums.Length], ref next);
+            ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices![k], start, gathered[..sums.Length]);
             VectorSums.Add(gathered[..sums.Length], row.Pieces.Weights[k].AsSpan(start, sums.Length), row.Weight, sums, assign && k == 0);
         }
     }

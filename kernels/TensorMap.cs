@@ -61,12 +61,14 @@ public sealed class TensorMap
         ExtendedRowLength = run * extended;
         RowCount = _leading.Aggregate(1L, (product, axis) => checked(product * axis.Size));
         Columns = TermTable.Expand(axes.AsSpan(split, runStart - split), 0, (int)outputs);
-        Pieces = new ColumnPieces(Columns, Run, SourceRowLength, fresh: false, IsPick, format.Size());
+        // Formats of two bytes are summed as float32.
+        int elementSize = IsPick ? format.Size() : Math.Max(format.Size(), sizeof(float));
+        Pieces = new ColumnPieces(Columns, Run, SourceRowLength, fresh: false, IsPick, elementSize);
         if (_leading.Any(a => a.Terms is { FreshSize: > 0 }))
-            FreshPieces = new ColumnPieces(Columns, Run, SourceRowLength, fresh: true, IsPick, format.Size());
+            FreshPieces = new ColumnPieces(Columns, Run, SourceRowLength, fresh: true, IsPick, elementSize);
         bool copies = Array.TrueForAll(Pieces.Pieces, p => p.Count <= 1) && Array.TrueForAll(Pieces.Terms, t => t.Weight == 1);
         if (!IsPick && copies && Pieces.Pieces.Length > 1 && Pieces.DrawnLength == 0 && FreshPieces is null && RowLength >= SourceRowLength)
-            SourcePieces = new ColumnPieces(TermTable.Expand([], 0, 1), SourceRowLength, SourceRowLength, fresh: false, moved: false, format.Size());
+            SourcePieces = new ColumnPieces(TermTable.Expand([], 0, 1), SourceRowLength, SourceRowLength, fresh: false, moved: false, elementSize);
 
         bool FitsRow(int end, long length, long tableSize) =>
             end == axes.Length || (length * format.Size() <= RowLimit && tableSize <= TableLimit);

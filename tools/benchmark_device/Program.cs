@@ -8,7 +8,6 @@
 // way over the bus there and back; how fast one core of the processor is; and whether the bits agree. Ends with 1 where any differ, with 2 where there is
 // no such device or the command is wrong. --device simulator is ILGPU's simulator on the processor, to try the program itself with a small --size; its speed means nothing.
 using System.CommandLine;
-using System.Diagnostics;
 using OnnxMorph.BenchmarkDevice;
 using OnnxMorph.Kernels;
 
@@ -60,7 +59,7 @@ static int Run(string name, long size)
         byte[] source = c.Source(), output = new byte[window.OutputBytes], expected = new byte[window.OutputBytes];
         long moved = window.SourceBytes + window.OutputBytes;
         TimeSpan alone = device.Time(window, source, output, times) / times, copy = device.TimeCopy(moved / 2, times) / times;
-        TimeSpan processor = Best(KernelDevice.Simd, window, source, expected), bus = Best(device, window, source, output);
+        TimeSpan processor = DeviceMeasurement.Best(KernelDevice.Simd, window, source, expected), bus = DeviceMeasurement.Best(device, window, source, output);
         int at = output.AsSpan().CommonPrefixLength(expected) / window.Map.Format.Size();
         bool same = output.AsSpan().SequenceEqual(expected);
         different += same ? 0 : 1;
@@ -75,18 +74,3 @@ static int Run(string name, long size)
 }
 
 static double Rate(long bytes, TimeSpan time) => bytes / time.TotalSeconds / 1e9;
-
-// The first run brings memory in, and the accelerator's has been compiled before.
-static TimeSpan Best(KernelDevice device, MapWindow window, byte[] source, byte[] output)
-{
-    TimeSpan best = TimeSpan.MaxValue;
-    for (int i = 0; i < 3; i++)
-    {
-        long start = Stopwatch.GetTimestamp();
-        device.Map(window, source, output);
-        TimeSpan took = Stopwatch.GetElapsedTime(start);
-        best = took < best ? took : best;
-    }
-
-    return best;
-}

@@ -37,7 +37,7 @@ import threading
 import time
 
 import coverage_table
-from morph_families import FAMILIES
+from morph_families import ALL, FAMILIES, spread_layers
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COMMAND = ROOT / "src/OnnxMorph.Cli/bin/Release/net10.0/OnnxMorph.Cli.dll"
@@ -130,7 +130,7 @@ def is_known(command, family):
     """Whether the command has what a family asks for: it says so itself, with an exit code of its own."""
     with tempfile.TemporaryDirectory(prefix="onnxmorph-coverage-") as folder:
         folder = pathlib.Path(folder)
-        arguments = family.write(folder / "recipe.yaml", ["*"], {"*": "Conv"})
+        arguments = family.write(folder / "recipe.yaml", ALL)
         ended = subprocess.run([*command, "morph", str(TRIAL), "-o", str(folder / "child.onnx"), *arguments, "--no-verify", "--quiet"],
                                capture_output=True, check=False)
     return ended.returncode != WRONG_USAGE
@@ -260,8 +260,7 @@ class Sweep:
         with tempfile.TemporaryDirectory(prefix="onnxmorph-coverage-") as folder:
             child = pathlib.Path(folder) / "child.onnx"
             whole = (model.parameters or 0) <= self._options.whole
-            few = {} if whole and not family.picks else self._few_layers(model)
-            arguments = family.write(pathlib.Path(folder) / "recipe.yaml", ["*"] if whole else list(few), few)
+            arguments = family.write(pathlib.Path(folder) / "recipe.yaml", ALL if whole and not family.picks else self._few_layers(model))
             ended = self._execute(["morph", str(model.path), "-o", str(child), *arguments, "--json", "--quiet", "--no-verify"], folder)
             left = [entry.name for entry in pathlib.Path(folder).iterdir() if entry.name not in ("stdout", "stderr", "recipe.yaml")]
             verified = None
@@ -276,13 +275,10 @@ class Sweep:
             return {**row, **outcome(ended, verified, left)}
 
     def _few_layers(self, model):
-        """Operators by name of a few layers spread over the network, residual streams left out: with one, every block would grow."""
+        """Names of a few layers for each kind of step; all where the command does not list them."""
         with tempfile.TemporaryDirectory(prefix="onnxmorph-coverage-") as folder:
             ended = self._execute(["inspect", str(model.path), "--json", "--quiet"], folder)
-        layers = json.loads(ended.output)["layers"] if ended.code == 0 else []
-        spaces = [layer["space"] for layer in layers]
-        own = {layer["name"]: layer["operator"] for layer in layers if spaces.count(layer["space"]) == 1}
-        return dict(list(own.items())[:: max(1, len(own) // FEW)][:FEW]) or {"*": None}
+        return spread_layers(json.loads(ended.output)["layers"], FEW) if ended.code == 0 else ALL
 
     def _execute(self, arguments, folder):
         """Runs the command within the limits."""

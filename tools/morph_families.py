@@ -2,12 +2,13 @@
 
 A family is a list of the command's arguments, or, where these cannot say it, the steps of a recipe. In both `{}` stands for
 the layers: all of them, or, in networks so large that a child of all layers would not fit into memory, a few. `{0}`, `{1}`
-... are single layers that the step's kind may be for, spread over the network. A family whose options a build does not have
-is left out.
+... are single layers. Few or single, they are spread over the network and of those that the step's kind is for: spread_layers
+finds them. A family whose options a build does not have is left out.
 """
 
 import dataclasses
 import json
+import math
 import re
 
 CONVOLUTIONS = {"Conv", "ConvTranspose", "FusedConv", "QLinearConv", "ConvInteger"}
@@ -30,8 +31,8 @@ class Family:
     def text(self):
         """The arguments as one writes them in a shell, or the recipe as JSON, which YAML readers take."""
         if self.steps:
-            return self.recipe(["*"], {})
-        return " ".join(f"'{argument}'" if "*" in argument else argument for argument in self.write(None, ["*"], {}))
+            return self.recipe(None)
+        return " ".join(f"'{argument}'" if "*" in argument else argument for argument in self.write(None, ALL))
 
     def applies(self, operators):
         """Whether a model of these operators (None: unknown) has what the family changes."""
@@ -42,33 +43,61 @@ class Family:
         """Whether it names single layers."""
         return any(re.search(r"\{\d+\}", str(value)) for step in self.steps for value in step.values())
 
-    def write(self, path, layers, single):
-        """The command's arguments; a recipe is written to `path`."""
+    def write(self, path, layers):
+        """The command's arguments for the layers that each kind of step is for; a recipe is written to `path`."""
         if self.steps:
-            path.write_text(self.recipe(layers, single), encoding="utf-8")
+            path.write_text(self.recipe(layers), encoding="utf-8")
             return ["--recipe", str(path)]
         arguments = []
         for option, value in zip(self.arguments[::2], self.arguments[1::2]):
-            for layer in layers if "{}" in value else [""]:
+            for layer in names(layers, option.removeprefix("--")) if "{}" in value else [""]:
                 arguments += [option, value.replace("{}", layer)]
         return arguments
 
-    def recipe(self, layers, single):
-        """The steps as JSON, one for each layer where a step is for all of them.
+    def recipe(self, layers):
+        """The steps as JSON, one for each layer where a step is for several.
 
-        `single` has the operator of each single layer by its name; where it holds none that a step may be for, the step is
-        left out.
+        Steps whose kind is for none of the layers are left out. Without layers it is for all, and single ones stay open.
         """
         steps = []
         for step in self.steps:
             kind, selector = next(iter(step.items()))
-            names = [name for name, operator in single.items() if kind != "kernel" or operator in CONVOLUTIONS]
-            if "{}" not in selector and "{" in selector and single:
-                if not names:
-                    continue
-                selector = re.sub(r"\{(\d+)\}", lambda found: names[int(found[1]) % len(names)], selector)
-            steps += [{**step, kind: selector.replace("{}", layer)} for layer in (layers if "{}" in selector else [""])]
+            if "{}" in selector:
+                steps += [{**step, kind: selector.replace("{}", layer)} for layer in names(layers or ALL, kind)]
+            elif "{" not in selector or layers is None:
+                steps.append(step)
+            elif found := names(layers, kind):
+                steps.append({**step, kind: re.sub(r"\{(\d+)\}", lambda place: found[int(place[1]) % len(found)], selector)})
         return json.dumps({"steps": steps}, ensure_ascii=False)
+
+
+# Names of layers by the kind of step that they are for; None stands for the kinds that take any layer.
+ALL = {None: ["*"]}
+
+
+def names(layers, kind):
+    """The layers that a kind of step is for."""
+    return layers.get(kind, layers[None])
+
+
+def spread_layers(layers, count):
+    """A few layers for each kind of step, spread over a network, of those that `inspect --json` lists."""
+    spaces = [layer["space"] for layer in layers]
+    convolutions = [layer for layer in layers if layer["operator"] in CONVOLUTIONS]
+    # Not residual streams, which more than an expansion and its depthwise layer make: wider ones would let every block grow.
+    own = [layer for layer in layers if spaces.count(layer["space"]) <= 2]
+    # Any layer gets other layers beside it, but some subnets are for convolutions only, and a few picks could miss them.
+    some = spread(convolutions, count // 2)
+    others = spread([layer for layer in layers if layer not in some], count - len(some))
+    chosen = {"widen": spread(own or layers, count), "kernel": spread(convolutions, count),
+              None: [layer for layer in layers if layer in some or layer in others]}
+    return {kind: [layer["name"] for layer in found] for kind, found in chosen.items()}
+
+
+def spread(items, count):
+    """Some of the items in their order, at distances of the golden ratio, which no repetition of blocks keeps step with."""
+    places = sorted({math.floor((k * (math.sqrt(5) - 1) / 2 % 1) * len(items)) for k in range(count)}) if items else []
+    return [items[place] for place in places]
 
 
 def family(name, about, *arguments, steps=(), needs=()):

@@ -16,9 +16,10 @@ internal static class ColumnGather
     /// <param name="shift">Column of the first element.</param>
     /// <param name="columns">The element that each column reads.</param>
     /// <param name="start">The first column.</param>
+    /// <param name="nothing">What stands for an element that is missing.</param>
     /// <param name="target">Receives the elements.</param>
     /// <param name="ahead">What is fetched meanwhile.</param>
-    public static void Gather<T>(ReadOnlySpan<T> row, int shift, ColumnIndices columns, int start, Span<T> target, ref Ahead ahead)
+    public static void Gather<T>(ReadOnlySpan<T> row, int shift, ColumnIndices columns, int start, T nothing, Span<T> target, ref Ahead ahead)
         where T : unmanaged
     {
         ReadOnlySpan<int> indices = columns.Elements.AsSpan(start, target.Length);
@@ -32,17 +33,19 @@ internal static class ColumnGather
         int first = Math.Min(target.Length, (ColumnWindows.Width - start % ColumnWindows.Width) % ColumnWindows.Width);
         int count = (target.Length - first) / ColumnWindows.Width * ColumnWindows.Width;
         ReadOnlySpan<int> distances = windows.Distances.AsSpan(start, target.Length);
-        Present(row, shift, distances[..first], indices[..first], target[..first]);
-        Windowed(row, shift, windows.Starts.AsSpan((start + first) / ColumnWindows.Width), distances.Slice(first, count), indices.Slice(first, count), target.Slice(first, count), ref ahead);
-        Present(row, shift, distances[(first + count)..], indices[(first + count)..], target[(first + count)..]);
+        Present(row, shift, distances[..first], indices[..first], nothing, target[..first]);
+        Windowed(
+            row, shift, windows.Starts.AsSpan((start + first) / ColumnWindows.Width), distances.Slice(first, count), indices.Slice(first, count), nothing,
+            target.Slice(first, count), ref ahead);
+        Present(row, shift, distances[(first + count)..], indices[(first + count)..], nothing, target[(first + count)..]);
     }
 
-    /// <inheritdoc cref="Gather{T}(ReadOnlySpan{T}, int, ColumnIndices, int, Span{T}, ref Ahead)"/>
-    public static void Gather<T>(ReadOnlySpan<T> row, int shift, ColumnIndices columns, int start, Span<T> target)
+    /// <inheritdoc cref="Gather{T}(ReadOnlySpan{T}, int, ColumnIndices, int, T, Span{T}, ref Ahead)"/>
+    public static void Gather<T>(ReadOnlySpan<T> row, int shift, ColumnIndices columns, int start, T nothing, Span<T> target)
         where T : unmanaged
     {
-        Ahead nothing = default;
-        Gather(row, shift, columns, start, target, ref nothing);
+        Ahead ahead = default;
+        Gather(row, shift, columns, start, nothing, target, ref ahead);
     }
 
     /// <summary>
@@ -54,70 +57,184 @@ internal static class ColumnGather
     /// <param name="pieces">The columns.</param>
     /// <param name="start">The first column.</param>
     /// <param name="weight">The row's weight.</param>
+    /// <param name="nothing">What stands for an element that is missing.</param>
     /// <param name="target">Receives the sums.</param>
     /// <param name="next">Elements from the row to the one that is summed behind it, which is fetched meanwhile.</param>
-    /// <returns>How many columns it has computed; the rest, or all, have no windows that it can take.</returns>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static int Combine(ReadOnlySpan<float> row, int shift, ColumnPieces pieces, int start, double weight, Span<float> target, nint next)
+    /// <returns>How many columns it has computed; it takes whole vectors of columns that have windows.</returns>
+    public static int Combine(ReadOnlySpan<float> row, int shift, ColumnPieces pieces, int start, double weight, float nothing, Span<float> target, nint next)
     {
         if (start % ColumnWindows.Width != 0 || pieces.Indices is not [{ Windows: { } windows } first, { Windows: { } others } second])
             return 0;
         int count = target.Length / ColumnWindows.Width * ColumnWindows.Width;
-        ReadOnlySpan<double> factors = pieces.Weights[0].AsSpan(start, count), otherFactors = pieces.Weights[1].AsSpan(start, count);
-        for (int i = 0; i < count;)
+        var combination = new Combination
         {
-            i = weight == 1
-                ? CombineWindows<Plain>(row, shift, windows, others, factors, otherFactors, start, weight, target[..count], i, next)
-                : CombineWindows<Scaled>(row, shift, windows, others, factors, otherFactors, start, weight, target[..count], i, next);
-            // The elements of one vector lie apart, or the row that is at hand ends within them.
-            for (int end = Math.Min(i + ColumnWindows.Width, count); i < end; i++)
-            {
-                double element = row[first.Elements[start + i] - shift], other = row[second.Elements[start + i] - shift];
-                target[i] = NearestRounding.Round((weight * factors[i] * element) + (weight * otherFactors[i] * other));
-            }
-        }
-
+            Row = row,
+            Shift = shift,
+            Windows = windows.Starts.AsSpan(start / ColumnWindows.Width),
+            OtherWindows = others.Starts.AsSpan(start / ColumnWindows.Width),
+            Distances = windows.Distances.AsSpan(start, count),
+            OtherDistances = others.Distances.AsSpan(start, count),
+            Elements = first.Elements.AsSpan(start, count),
+            OtherElements = second.Elements.AsSpan(start, count),
+            Factors = pieces.Weights[0].AsSpan(start, count),
+            OtherFactors = pieces.Weights[1].AsSpan(start, count),
+            Weight = weight,
+            Nothing = nothing,
+            Target = target[..count],
+            Next = next,
+        };
+        if (weight == 1)
+            combination.Run<Plain>();
+        else
+            combination.Run<Scaled>();
         return count;
     }
 
-    /// <summary>Computes vectors of columns from number <paramref name="i"/> on; gives the number of the first that it cannot. Without calls, so that all stays in registers.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    private static unsafe int CombineWindows<TRow>(
-        ReadOnlySpan<float> row, int shift, ColumnWindows windows, ColumnWindows others, ReadOnlySpan<double> factors, ReadOnlySpan<double> otherFactors,
-        int start, double weight, Span<float> target, int i, nint next)
+    /// <summary>Sums of two terms of columns, whole vectors of them; the parameters of <see cref="Combine"/>, and for each column those of its two terms.</summary>
+    private readonly ref struct Combination
+    {
+        public required ReadOnlySpan<float> Row { get; init; }
+
+        public required int Shift { get; init; }
+
+        public required ReadOnlySpan<int> Windows { get; init; }
+
+        public required ReadOnlySpan<int> OtherWindows { get; init; }
+
+        public required ReadOnlySpan<int> Distances { get; init; }
+
+        public required ReadOnlySpan<int> OtherDistances { get; init; }
+
+        public required ReadOnlySpan<int> Elements { get; init; }
+
+        public required ReadOnlySpan<int> OtherElements { get; init; }
+
+        public required ReadOnlySpan<double> Factors { get; init; }
+
+        public required ReadOnlySpan<double> OtherFactors { get; init; }
+
+        public required double Weight { get; init; }
+
+        public required float Nothing { get; init; }
+
+        public required Span<float> Target { get; init; }
+
+        public required nint Next { get; init; }
+
+        public void Run<TRow>()
+            where TRow : struct
+        {
+            for (int i = 0; i < Target.Length;)
+                i = TakeApart<TRow>(TakeWindows<TRow>(i));
+        }
+
+        /// <summary>Sums from column <paramref name="i"/> on while both terms have windows; gives the first column that it leaves. Without calls, so that all stays in registers.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+        private unsafe int TakeWindows<TRow>(int i)
+            where TRow : struct
+        {
+            ref float origin = ref MemoryMarshal.GetReference(Row), target = ref MemoryMarshal.GetReference(Target);
+            ref int distances = ref MemoryMarshal.GetReference(Distances), otherDistances = ref MemoryMarshal.GetReference(OtherDistances);
+            ref int window = ref Unsafe.Add(ref MemoryMarshal.GetReference(Windows), i / ColumnWindows.Width);
+            ref int otherWindow = ref Unsafe.Add(ref MemoryMarshal.GetReference(OtherWindows), i / ColumnWindows.Width);
+            ref double factors = ref MemoryMarshal.GetReference(Factors), otherFactors = ref MemoryMarshal.GetReference(OtherFactors);
+            (int shift, nint next, double weight) = (Shift, Next, Weight);
+            uint last = LastWindow;
+            int end = Target.Length;
+            Vector256<float> nothing = Vector256.Create(Nothing);
+            for (; i < end; i += ColumnWindows.Width)
+            {
+                int from = window - shift, otherFrom = otherWindow - shift;
+                if ((uint)from >= last || (uint)otherFrom >= last)
+                    break;
+                window = ref Unsafe.Add(ref window, 1);
+                otherWindow = ref Unsafe.Add(ref otherWindow, 1);
+                Sse.Prefetch0(Unsafe.AsPointer(ref Unsafe.Add(ref origin, from + next)));
+                Sum<TRow>(
+                    Permuted(ref Unsafe.Add(ref origin, from), ref Unsafe.Add(ref distances, i), nothing), ref Unsafe.Add(ref factors, i),
+                    Permuted(ref Unsafe.Add(ref origin, otherFrom), ref Unsafe.Add(ref otherDistances, i), nothing), ref Unsafe.Add(ref otherFactors, i),
+                    weight).StoreUnsafe(ref target, (nuint)i);
+            }
+
+            return i;
+        }
+
+        /// <summary>Sums from column <paramref name="i"/> on while a term has no window, or one that ends behind the row that is at hand; gives the first column that it leaves.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+        private unsafe int TakeApart<TRow>(int i)
+            where TRow : struct
+        {
+            ref double factors = ref MemoryMarshal.GetReference(Factors), otherFactors = ref MemoryMarshal.GetReference(OtherFactors);
+            uint last = LastWindow;
+            float nothing = Nothing;
+            fixed (float* row = Row)
+            fixed (int* elements = Elements, otherElements = OtherElements)
+            {
+                float* origin = row - Shift;
+                for (; i < Target.Length; i += ColumnWindows.Width)
+                {
+                    int from = Windows[i / ColumnWindows.Width] - Shift, otherFrom = OtherWindows[i / ColumnWindows.Width] - Shift;
+                    if ((uint)from < last && (uint)otherFrom < last)
+                        break;
+                    Sum<TRow>(
+                        Gathered(origin, elements + i, nothing), ref Unsafe.Add(ref factors, i),
+                        Gathered(origin, otherElements + i, nothing), ref Unsafe.Add(ref otherFactors, i),
+                        Weight).CopyTo(Target[i..]);
+                }
+            }
+
+            return i;
+        }
+
+        /// <summary>Windows start before this element of the row that is at hand.</summary>
+        private uint LastWindow => (uint)Math.Max(0, Row.Length - ColumnWindows.Width + 1);
+    }
+
+    /// <summary>(weight · factors) · elements + (weight · otherFactors) · others, rounded once.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<float> Sum<TRow>(Vector256<float> elements, ref double factors, Vector256<float> others, ref double otherFactors, double weight)
         where TRow : struct
     {
-        ref float origin = ref MemoryMarshal.GetReference(row), first = ref MemoryMarshal.GetReference(target);
-        ref double left = ref MemoryMarshal.GetReference(factors), right = ref MemoryMarshal.GetReference(otherFactors);
-        ref int distances = ref windows.Distances[start], otherDistances = ref others.Distances[start];
-        ref int window = ref windows.Starts[(start + i) / ColumnWindows.Width], otherWindow = ref others.Starts[(start + i) / ColumnWindows.Width];
-        uint last = (uint)Math.Max(0, row.Length - ColumnWindows.Width + 1);
-        Vector256<double> factor = Vector256.Create(weight);
-        for (; i < target.Length; i += ColumnWindows.Width)
+        if (Vector512.IsHardwareAccelerated)
         {
-            // Columns apart have a negative start.
-            int from = window - shift, otherFrom = otherWindow - shift;
-            if ((uint)from >= last || (uint)otherFrom >= last)
-                break;
-            window = ref Unsafe.Add(ref window, 1);
-            otherWindow = ref Unsafe.Add(ref otherWindow, 1);
-            Sse.Prefetch0(Unsafe.AsPointer(ref Unsafe.Add(ref origin, from + next)));
-            (Vector256<double> low, Vector256<double> high) = Vector256.Widen(
-                Avx2.PermuteVar8x32(Vector256.LoadUnsafe(ref origin, (nuint)from), Vector256.LoadUnsafe(ref distances, (nuint)i)));
-            (Vector256<double> otherLow, Vector256<double> otherHigh) = Vector256.Widen(
-                Avx2.PermuteVar8x32(Vector256.LoadUnsafe(ref origin, (nuint)otherFrom), Vector256.LoadUnsafe(ref otherDistances, (nuint)i)));
-            low = (Weights(ref left, i, factor) * low) + (Weights(ref right, i, factor) * otherLow);
-            high = (Weights(ref left, i + 4, factor) * high) + (Weights(ref right, i + 4, factor) * otherHigh);
-            FloatConversion.Canonical(Vector256.Narrow(low, high)).StoreUnsafe(ref first, (nuint)i);
+            Vector512<double> sums = Weights(ref factors) * Avx512F.ConvertToVector512Double(elements) + Weights(ref otherFactors) * Avx512F.ConvertToVector512Double(others);
+            return FloatConversion.Canonical(Avx512F.ConvertToVector256Single(sums));
         }
 
-        return i;
+        (Vector256<double> low, Vector256<double> high) = Vector256.Widen(elements);
+        (Vector256<double> otherLow, Vector256<double> otherHigh) = Vector256.Widen(others);
+        return FloatConversion.Canonical(Vector256.Narrow(
+            HalfWeights(ref factors) * low + HalfWeights(ref otherFactors) * otherLow,
+            HalfWeights(ref Unsafe.Add(ref factors, 4)) * high + HalfWeights(ref Unsafe.Add(ref otherFactors, 4)) * otherHigh));
 
-        static Vector256<double> Weights(ref double weights, int at, Vector256<double> factor)
+        Vector512<double> Weights(ref double weights)
         {
-            Vector256<double> columns = Vector256.LoadUnsafe(ref weights, (nuint)at);
-            return typeof(TRow) == typeof(Plain) ? columns : factor * columns;
+            Vector512<double> columns = Vector512.LoadUnsafe(ref weights);
+            return typeof(TRow) == typeof(Plain) ? columns : Vector512.Create(weight) * columns;
         }
+
+        Vector256<double> HalfWeights(ref double weights)
+        {
+            Vector256<double> columns = Vector256.LoadUnsafe(ref weights);
+            return typeof(TRow) == typeof(Plain) ? columns : Vector256.Create(weight) * columns;
+        }
+    }
+
+    /// <summary>Eight columns that read within eight elements, of which those with a negative distance are missing.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<float> Permuted(ref float window, ref int distances, Vector256<float> nothing)
+    {
+        Vector256<int> permutation = Vector256.LoadUnsafe(ref distances);
+        return Avx.BlendVariable(Avx2.PermuteVar8x32(Vector256.LoadUnsafe(ref window), permutation), nothing, permutation.AsSingle());
+    }
+
+    /// <summary>Eight columns that read anywhere, of which those with a negative element are missing. Processors gather no faster by themselves.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static unsafe Vector256<float> Gathered(float* origin, int* elements, float nothing)
+    {
+        return Vector256.Create(At(elements[0]), At(elements[1]), At(elements[2]), At(elements[3]), At(elements[4]), At(elements[5]), At(elements[6]), At(elements[7]));
+
+        float At(int element) => element < 0 ? nothing : origin[(uint)element];
     }
 
     /// <summary>A row of weight 1, as most are.</summary>
@@ -170,25 +287,28 @@ internal static class ColumnGather
 
     /// <summary>Eight columns at a time, as one vector in another order where they read within eight elements.</summary>
     private static void Windowed<T>(
-        ReadOnlySpan<T> row, int shift, ReadOnlySpan<int> starts, ReadOnlySpan<int> distances, ReadOnlySpan<int> indices, Span<T> target, ref Ahead ahead)
+        ReadOnlySpan<T> row, int shift, ReadOnlySpan<int> starts, ReadOnlySpan<int> distances, ReadOnlySpan<int> indices, T nothing, Span<T> target,
+        ref Ahead ahead)
         where T : unmanaged
     {
         for (int i = 0; i < target.Length;)
         {
-            i = Permute(row, shift, starts, distances, target, ref ahead, i);
+            i = Permute(row, shift, starts, distances, nothing, target, ref ahead, i);
             // The elements of one vector lie apart, or the row that is at hand ends within them.
             int count = Math.Min(ColumnWindows.Width, target.Length - i);
-            Present(row, shift, distances.Slice(i, count), indices.Slice(i, count), target.Slice(i, count));
+            Present(row, shift, distances.Slice(i, count), indices.Slice(i, count), nothing, target.Slice(i, count));
             i += count;
         }
     }
 
     /// <summary>Moves vectors of columns from number <paramref name="i"/> on; gives the number of the first that it cannot. Without calls, so that all stays in registers.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    private static int Permute<T>(ReadOnlySpan<T> row, int shift, ReadOnlySpan<int> starts, ReadOnlySpan<int> distances, Span<T> target, ref Ahead ahead, int i)
+    private static int Permute<T>(
+        ReadOnlySpan<T> row, int shift, ReadOnlySpan<int> starts, ReadOnlySpan<int> distances, T nothing, Span<T> target, ref Ahead ahead, int i)
         where T : unmanaged
     {
-        ref int origin = ref Unsafe.As<T, int>(ref MemoryMarshal.GetReference(row)), first = ref Unsafe.As<T, int>(ref MemoryMarshal.GetReference(target));
+        ref float origin = ref Unsafe.As<T, float>(ref MemoryMarshal.GetReference(row)), first = ref Unsafe.As<T, float>(ref MemoryMarshal.GetReference(target));
+        Vector256<float> absent = Vector256.Create(Unsafe.As<T, float>(ref nothing));
         ref int distance = ref MemoryMarshal.GetReference(distances), window = ref Unsafe.Add(ref MemoryMarshal.GetReference(starts), i / ColumnWindows.Width);
         uint last = (uint)Math.Max(0, row.Length - ColumnWindows.Width + 1);
         Ahead next = ahead;
@@ -201,9 +321,7 @@ internal static class ColumnGather
             window = ref Unsafe.Add(ref window, 1);
             if (i % Ahead.Step == 0)
                 next.Fetch();
-            Vector256<int> permutation = Vector256.LoadUnsafe(ref distance, (nuint)i);
-            Vector256<int> elements = Avx2.PermuteVar8x32(Vector256.LoadUnsafe(ref origin, (nuint)from), permutation);
-            Vector256.AndNot(elements, Vector256.ShiftRightArithmetic(permutation, 31)).StoreUnsafe(ref first, (nuint)i);
+            Permuted(ref Unsafe.Add(ref origin, from), ref Unsafe.Add(ref distance, i), absent).StoreUnsafe(ref first, (nuint)i);
         }
 
         ahead = next;
@@ -211,16 +329,16 @@ internal static class ColumnGather
     }
 
     /// <summary>One by one, where some may be missing.</summary>
-    private static void Present<T>(ReadOnlySpan<T> row, int shift, ReadOnlySpan<int> distances, ReadOnlySpan<int> indices, Span<T> target)
+    private static void Present<T>(ReadOnlySpan<T> row, int shift, ReadOnlySpan<int> distances, ReadOnlySpan<int> indices, T nothing, Span<T> target)
         where T : unmanaged
     {
         for (int i = 0; i < target.Length; i++)
-            target[i] = distances[i] == ColumnWindows.Missing ? default : row[indices[i] - shift];
+            target[i] = distances[i] == ColumnWindows.Missing ? nothing : row[indices[i] - shift];
     }
 }
 
 /// <summary>The element that each column reads, where columns are walked one by one.</summary>
-/// <param name="Elements">Their numbers; <see cref="ColumnWindows.Missing"/> for a column that is moved and has none.</param>
+/// <param name="Elements">Their numbers; <see cref="ColumnWindows.Missing"/> for a column that has none, where there are windows.</param>
 /// <param name="Windows">How to take several at a time; null where they lie apart, or the processor cannot.</param>
 internal sealed record ColumnIndices(int[] Elements, ColumnWindows? Windows)
 {
@@ -240,7 +358,7 @@ internal sealed record ColumnWindows(int[] Starts, int[] Distances)
     /// <summary>Columns, and elements that they read within.</summary>
     public const int Width = 8;
 
-    /// <summary>The distance of a column that has no element and is zero.</summary>
+    /// <summary>The distance of a column that has no element.</summary>
     public const int Missing = -1;
 
     /// <summary>The start of columns that have no window.</summary>

@@ -110,7 +110,7 @@ internal sealed class ColumnPieces
     public int Depth { get; }
 
     /// <summary>
-    /// Where pieces are short: for each k the index of every column's k-th term into the source row, what is drawn behind it, and behind
+    /// Where pieces are short: for each k the index of every column's k-th term into the source row, what is drawn behind it, and, without windows, behind
     /// that one element for the columns that have no k-th term. Null elsewhere.
     /// </summary>
     public ColumnIndices[]? Indices { get; private set; }
@@ -227,7 +227,7 @@ internal sealed class ColumnPieces
                 Span<int> columns = elements.AsSpan(piece.Target, piece.Length);
                 bool exists = k < piece.Count;
                 ColumnTerm term = exists ? Terms[piece.First + k] : new ColumnTerm(0, k == 0 ? 0.0 : -0.0);
-                int index = !exists ? moved && fast ? ColumnWindows.Missing : nothing : term.Index < 0 ? SourceLength + ~term.Index : term.Index;
+                int index = !exists ? fast ? ColumnWindows.Missing : nothing : term.Index < 0 ? SourceLength + ~term.Index : term.Index;
                 for (int i = 0; i < columns.Length; i++)
                     columns[i] = exists && !piece.IsRepeated ? index + i : index;
                 if (!moved)

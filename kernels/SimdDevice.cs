@@ -91,7 +91,7 @@ internal sealed class SimdDevice : KernelDevice
     {
         if (row.Pieces.Indices is not null)
         {
-            ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices[0], start, target, ref next);
+            ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices[0], start, row.Nothing, target, ref next);
             return;
         }
 
@@ -336,11 +336,11 @@ internal sealed class SimdDevice : KernelDevice
         Span<T> gathered = stackalloc T[Tile], others = stackalloc T[Tile];
         Span<double> sums = stackalloc double[Tile];
         int combined = typeof(T) == typeof(float) && typeof(TRounding) == typeof(NearestRounding)
-            ? ColumnGather.Combine(MemoryMarshal.Cast<T, float>(row.Source), row.Start, row.Pieces, start, row.Weight, MemoryMarshal.Cast<T, float>(target), next) : 0;
+            ? ColumnGather.Combine(MemoryMarshal.Cast<T, float>(row.Source), row.Start, row.Pieces, start, row.Weight, Unsafe.BitCast<T, float>(row.Nothing), MemoryMarshal.Cast<T, float>(target), next) : 0;
         for (int done = combined; done < target.Length; done += Tile)
         {
             Span<T> part = target.Slice(done, Math.Min(Tile, target.Length - done));
-            ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices![0], start + done, gathered[..part.Length]);
+            ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices![0], start + done, row.Nothing, gathered[..part.Length]);
             ReadOnlySpan<double> weights = row.Pieces.Weights[0].AsSpan(start + done, part.Length);
             if (row.Pieces.Depth == 1)
             {
@@ -350,7 +350,7 @@ internal sealed class SimdDevice : KernelDevice
 
             if (row.Pieces.Depth == 2)
             {
-                ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices[1], start + done, others[..part.Length]);
+                ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices[1], start + done, row.Nothing, others[..part.Length]);
                 VectorSums.Combine<T, TRounding>(gathered, weights, others, row.Pieces.Weights[1].AsSpan(start + done, part.Length), row.Weight, part);
                 continue;
             }
@@ -401,7 +401,7 @@ internal sealed class SimdDevice : KernelDevice
     {
         for (int k = 0; k < row.Pieces.Depth; k++)
         {
-            ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices![k], start, gathered[..sums.Length]);
+            ColumnGather.Gather(row.Source, row.Start, row.Pieces.Indices![k], start, row.Nothing, gathered[..sums.Length]);
             VectorSums.Add(gathered[..sums.Length], row.Pieces.Weights[k].AsSpan(start, sums.Length), row.Weight, sums, assign && k == 0);
         }
     }
@@ -420,6 +420,9 @@ internal sealed class SimdDevice : KernelDevice
         public int Start { get; init; }
 
         public ReadOnlySpan<T> Drawn { get; init; }
+
+        /// <summary>What columns read that have no term: zero bits where they are moved, and where they are summed what makes a zero of the sign of the weight beside it.</summary>
+        public T Nothing { get; init; }
 
         /// <summary>Whether columns are walked one by one. What stands for missing terms is only without effect under finite weights.</summary>
         public bool IsSpread => Pieces.Indices is not null && double.IsFinite(Weight);
@@ -501,7 +504,7 @@ internal sealed class SimdDevice : KernelDevice
         /// <summary>Elements of the window's source columns, under the map's columns.</summary>
         public readonly Row<T> Of(ReadOnlySpan<T> source, ColumnPieces pieces, double weight)
         {
-            var row = new Row<T> { Pieces = pieces, Weight = weight, Source = source, Start = _window.SourceColumnStart };
+            var row = new Row<T> { Pieces = pieces, Weight = weight, Source = source, Start = _window.SourceColumnStart, Nothing = Nothing(weight) };
             if (pieces.DrawnLength == 0 && !pieces.ReadsBehindSource)
                 return row;
             int behind = pieces.SourceLength + pieces.DrawnLength;
@@ -509,7 +512,7 @@ internal sealed class SimdDevice : KernelDevice
             if (pieces.Indices is null)
                 return row with { Drawn = drawn };
             source.CopyTo(_buffer.AsSpan(_window.SourceColumnStart));
-            _buffer[behind] = Nothing(weight);
+            _buffer[behind] = row.Nothing;
             return row with { Source = _buffer, Start = 0, Drawn = drawn };
         }
 
@@ -529,7 +532,6 @@ internal sealed class SimdDevice : KernelDevice
             ArrayPool<byte>.Shared.Return(halves);
         }
 
-        /// <summary>What columns read that have no term: zero bits where they are moved, and where they are summed what makes a zero of the sign of the weight beside it.</summary>
         private readonly T Nothing(double weight) =>
             _window.Map.IsPick || _window.Map.SourcePieces is not null ? default
             : typeof(T) == typeof(double) ? (T)(object)double.CopySign(1, weight)

@@ -219,6 +219,7 @@ class Sweep:
         self._turn = threading.Condition()
         self._stopped = threading.Event()
         self._end = time.monotonic() + 3600 * options.hours
+        self._few = {}
 
     def run(self, cells):
         """Runs the cells in order; ends with those under way when interrupted."""
@@ -276,9 +277,13 @@ class Sweep:
 
     def _few_layers(self, model):
         """Names of a few layers for each kind of step; all where the command does not list them."""
-        with tempfile.TemporaryDirectory(prefix="onnxmorph-coverage-") as folder:
-            ended = self._execute(["inspect", str(model.path), "--json", "--quiet"], folder)
-        return spread_layers(json.loads(ended.output)["layers"], FEW) if ended.code == 0 else ALL
+        if model.path not in self._few:
+            with tempfile.TemporaryDirectory(prefix="onnxmorph-coverage-") as folder:
+                ended = self._execute(["inspect", str(model.path), "--json", "--quiet"], folder)
+            if self._stopped.is_set():
+                return ALL
+            self._few[model.path] = spread_layers(json.loads(ended.output)["layers"], FEW) if ended.code == 0 else ALL
+        return self._few[model.path]
 
     def _execute(self, arguments, folder):
         """Runs the command within the limits."""

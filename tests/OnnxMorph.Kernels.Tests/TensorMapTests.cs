@@ -62,6 +62,51 @@ public class TensorMapTests
     }
 
     [Fact]
+    public void ColumnsOfOneAndTwoTermsKeepZerosAndWhatIsNoNumber()
+    {
+        // What widening makes of a layer that reads the widened one: columns in order, every third mixed with a drawn number, and behind them copies in no order.
+        const int Size = 203;
+        Span<float> values = [.. Enumerable.Range(0, 2 * Size).Select(i => (i % 11) switch { 3 => -0f, 5 => float.NaN, 7 => float.NegativeInfinity, _ => i - 200.5f })];
+        int[] columns = [.. Enumerable.Range(0, Size), .. Enumerable.Range(0, Size / 3).Select(i => i * 25 % (Size / 3) * 3)];
+        var starts = new List<int> { 0 };
+        var terms = new List<(int Source, double Weight)>();
+        for (int i = 0; i < columns.Length; i++)
+        {
+            terms.Add((columns[i], i % 3 == 0 || i >= Size ? 0.5 + i * 1e-3 : 1));
+            if (columns[i] % 3 == 0)
+                terms.Add((Size + columns[i] / 3, i * 1e-3 - 0.1));
+            starts.Add(terms.Count);
+        }
+
+        foreach (double row in (double[])[1, -2])
+        {
+            var fill = new KernelFill(Distribution.Normal, 0.5, 7, 0);
+            var map = new MapCase(
+                ElementFormat.Float32, [2, Size],
+                [new AxisTerms(2, 0, [0, 1, 2], [0, 1], [row, row]), new AxisTerms(Size, Size / 3 + 1, [.. starts], [.. terms.Select(t => t.Source)], [.. terms.Select(t => t.Weight)])],
+                fill, MemoryMarshal.AsBytes(values).ToArray());
+            Span<float> drawn = new float[2 * (Size + Size / 3 + 1)];
+            fill.Write(ElementFormat.Float32, 0, MemoryMarshal.AsBytes(drawn));
+            foreach (int width in (int[])[int.MaxValue, 77, 5])
+            {
+                ReadOnlySpan<uint> result = MemoryMarshal.Cast<byte, uint>(map.Evaluate(KernelDevice.Simd, int.MaxValue, width));
+                for (int i = 0; i < result.Length; i++)
+                {
+                    (int r, int c) = Math.DivRem(i, columns.Length);
+                    double? sum = null;
+                    foreach ((int source, double weight) in terms[starts[c]..starts[c + 1]])
+                    {
+                        double product = row * weight * (source < Size ? values[r * Size + source] : drawn[r * (Size + Size / 3 + 1) + source]);
+                        sum = sum is null ? product : sum + product;
+                    }
+
+                    Assert.Equal(double.IsNaN(sum!.Value) ? 0x7FC00000 : BitConverter.SingleToUInt32Bits((float)sum), result[i]);
+                }
+            }
+        }
+    }
+
+    [Fact]
     public void PicksKeepEveryBitOfNaN()
     {
         uint[] bits = [0x7F800001, 0xFFC12345, 0x7FC00000, 0xFF800000];

@@ -52,6 +52,25 @@ internal sealed class KernelFactoring(
     /// <summary>From so many channels on a half has as many weights as equations, and both halves can be dense.</summary>
     public int DenseChannels => (int)Math.Ceiling(1 / Math.Max(Freedom(first, layer.Rows, second), Freedom(second, layer.Columns, second)) * channels);
 
+    /// <summary>Whether a half, or what they are to give, has more elements than can be computed with.</summary>
+    public bool IsTooLarge
+    {
+        get
+        {
+            long taps = MatrixPolynomial.Count(MatrixPolynomial.Sum(first, second));
+            return Math.Max(
+                layer.Rows * taps * layer.Columns,
+                channels * Math.Max((long)layer.Columns * MatrixPolynomial.Count(first), (long)layer.Rows * MatrixPolynomial.Count(second))) > MatrixPolynomial.MostElements;
+        }
+    }
+
+    /// <summary>Whether the layer fits into one of the halves, so that the other can be a rotation.</summary>
+    private bool HasRotation => FirstHasRoom || (channels >= layer.Columns && HasRoom(second));
+
+    private bool FirstHasRoom => channels >= layer.Rows && HasRoom(first);
+
+    private bool HasRoom(ImmutableArray<int> half) => half.Zip(layer.Taps, (own, all) => own >= all).All(x => x);
+
     /// <summary>Whether two halves compute what the layer does, up to rounding.</summary>
     public bool IsExact(KernelFactors factors) => factors.Residual <= Tolerance && factors.Amplification <= MostAmplification;
 
@@ -63,11 +82,10 @@ internal sealed class KernelFactoring(
     /// <returns>Null where that takes more than <see cref="PolynomialDivision.MostEquations"/>.</returns>
     public KernelFactors? Alternate()
     {
-        bool free = channels >= DenseChannels;
-        if (Rotation() is not { } rotation)
+        if (!HasRotation)
             return Alternate(second, MostRounds);
         // As many weights as equations are no guarantee, since the equations may depend on each other, or nearly so.
-        return free && Alternate(second, FirstRounds) is { } dense && IsExact(dense) ? dense : rotation;
+        return channels >= DenseChannels && Alternate(second, FirstRounds) is { } dense && IsExact(dense) ? dense : Rotation();
     }
 
     /// <summary>
@@ -131,7 +149,7 @@ internal sealed class KernelFactoring(
                     f1 = PolynomialDivision.Divide(adjoint, f2.Transposed(), first).Transposed();
                 else
                     f2 = PolynomialDivision.Divide(target, f1, secondTaps);
-                residual = (target - f2 * f1).SquaredNorm / norm;
+                residual = target.SquaredDistance(f2 * f1) / norm;
                 steps++;
             }
 
@@ -149,8 +167,8 @@ internal sealed class KernelFactoring(
         if (norm == 0)
             return new KernelFactors(f1, f2, 0, 0, steps);
         MatrixPolynomial product = f2 * f1;
-        double rounding = type == ElementType.Float64 ? 0 : Math.Sqrt((Rounded(f2) * Rounded(f1) - product).SquaredNorm / norm) / UnitRoundoff;
-        return new KernelFactors(f1, f2, (target - product).SquaredNorm / norm, rounding, steps);
+        double rounding = type == ElementType.Float64 ? 0 : Math.Sqrt(product.SquaredDistance(Rounded(f2) * Rounded(f1)) / norm) / UnitRoundoff;
+        return new KernelFactors(f1, f2, target.SquaredDistance(product) / norm, rounding, steps);
     }
 
     private MatrixPolynomial Rounded(MatrixPolynomial exact)
@@ -165,30 +183,27 @@ internal sealed class KernelFactoring(
 
     /// <summary>
     /// The closed form with dense weights in the channels that are left over: F₁ = Rᵀ·[G; Z] and one tap of F₂ the first rows of the rotation R, or
-    /// F₂ = [G Z]·Rᵀ and one tap of F₁ the first columns. Null where neither half has room for the layer.
+    /// F₂ = [G Z]·Rᵀ and one tap of F₁ the first columns.
     /// </summary>
-    private KernelFactors? Rotation()
+    private KernelFactors Rotation()
     {
-        MatrixPolynomial rotation = Orthogonal(channels, seed), f1, f2;
-        if (channels >= layer.Rows && HasRoom(first))
+        MatrixPolynomial f1, f2;
+        if (FirstHasRoom)
         {
             MatrixPolynomial extended = Random(channels, layer.Columns, first);
             Put(layer.Shifted(Before(second), first), extended);
-            f1 = rotation.Transposed() * extended;
-            f2 = Put(rotation, new(layer.Rows, channels, rotation.Taps)).Shifted(Centre(second), second);
+            f1 = Rotated(extended, seed, rows: true, transpose: true);
+            f2 = Orthogonal(layer.Rows, channels, seed).Shifted(Centre(second), second);
         }
-        else if (channels >= layer.Columns && HasRoom(second))
+        else
         {
             MatrixPolynomial extended = Random(layer.Rows, channels, second);
             Put(layer.Shifted(Before(first), second), extended);
-            f1 = Put(rotation, new(channels, layer.Columns, rotation.Taps)).Shifted(Centre(first), first);
-            f2 = extended * rotation.Transposed();
+            f1 = Orthogonal(channels, layer.Columns, seed).Shifted(Centre(first), first);
+            f2 = Rotated(extended, seed, rows: false, transpose: false);
         }
-        else
-            return null;
-        return Measured(Target(second), f1, f2, 0);
 
-        bool HasRoom(ImmutableArray<int> half) => half.Zip(layer.Taps, (own, all) => own >= all).All(x => x);
+        return Measured(Target(second), f1, f2, 0);
 
         static ImmutableArray<int> Centre(ImmutableArray<int> half) => [.. half.Select(taps => (taps - 1) / 2)];
 
@@ -201,17 +216,28 @@ internal sealed class KernelFactoring(
     {
         var result = new MatrixPolynomial(rows, columns, taps);
         if (result.TapCount == 1)
-            return Put(Orthogonal(Math.Max(rows, columns), seed + 1), result);
+            return Orthogonal(rows, columns, seed + 1);
         var normal = new KernelFill(Distribution.Normal, Math.Sqrt(2.0 / (columns * result.TapCount)), seed, 0);
         normal.Write(ElementFormat.Float64, 0, MemoryMarshal.AsBytes(result.Values.AsSpan()));
         return result;
     }
 
-    private MatrixPolynomial Orthogonal(int size, ulong key)
+    /// <summary>The first rows of a rotation R, or its first columns.</summary>
+    private MatrixPolynomial Orthogonal(int rows, int columns, ulong key)
     {
-        var rotation = new RotatedWeight(new DiracWeight(ElementType.Float64, [size, size]), 0, 1, key, transpose: false);
-        var result = new MatrixPolynomial(size, size, [.. first.Select(_ => 1)]);
-        new WeightEvaluator().EvaluateUnrounded(rotation).CopyTo(result.Values, 0);
+        var identity = new MatrixPolynomial(rows, columns, [.. first.Select(_ => 1)]);
+        for (int i = 0; i < Math.Min(rows, columns); i++)
+            identity[0].Row(i)[i] = 1;
+        return Rotated(identity, key, rows: rows >= columns, transpose: rows < columns);
+    }
+
+    /// <summary>R·P where <paramref name="rows"/> are rotated, P·Rᵀ where columns are; with the other one of R and Rᵀ where <paramref name="transpose"/>.</summary>
+    private static MatrixPolynomial Rotated(MatrixPolynomial polynomial, ulong key, bool rows, bool transpose)
+    {
+        ImmutableArray<long> shape = rows ? [polynomial.Rows, polynomial.TapCount * polynomial.Columns] : [polynomial.Rows * polynomial.TapCount, polynomial.Columns];
+        var rotated = new RotatedWeight(new ComputedWeight(ElementType.Float64, shape, polynomial.Values), rows ? 0 : 1, 1, key, transpose);
+        var result = new MatrixPolynomial(polynomial.Rows, polynomial.Columns, polynomial.Taps);
+        new WeightEvaluator().EvaluateUnrounded(rotated).CopyTo(result.Values, 0);
         return result;
     }
 

@@ -10,6 +10,9 @@ namespace OnnxMorph.Numerics;
 /// </summary>
 internal sealed class MatrixPolynomial
 {
+    /// <summary>The most elements: 2 GB of float64.</summary>
+    public static readonly int MostElements = Array.MaxLength / sizeof(double);
+
     /// <summary>A polynomial of zeros.</summary>
     public MatrixPolynomial(int rows, int columns, ImmutableArray<int> taps)
         : this(new double[checked(rows * Count(taps) * columns)], rows, columns, taps)
@@ -45,6 +48,13 @@ internal sealed class MatrixPolynomial
 
     /// <summary>Sum of the squares of all elements.</summary>
     public double SquaredNorm => TensorPrimitives.SumOfSquares<double>(Values);
+
+    /// <summary>Sum of the squares of the differences from a polynomial of the same form.</summary>
+    public double SquaredDistance(MatrixPolynomial other)
+    {
+        double distance = TensorPrimitives.Distance<double>(Values, other.Values);
+        return distance * distance;
+    }
 
     /// <summary>The same elements with each tap of each row as a row, or the other way round.</summary>
     public MatrixPolynomial WithTaps(ImmutableArray<int> taps) => new(Values, Rows * TapCount / Count(taps), Columns, taps);

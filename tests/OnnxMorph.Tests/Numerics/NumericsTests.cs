@@ -164,6 +164,27 @@ public class NumericsTests
         Multiply(layer, Factoring(layer, 4, [3, 3], [3, 3]).Alternate());
     }
 
+    /// <summary>Dense layers behind flattened images read many times more channels than they make: a square matrix of them would have no room.</summary>
+    [Theory]
+    [InlineData(3, 50_000)]
+    [InlineData(50_000, 3)]
+    public void LayersOfManyChannelsAreFactored(int outputs, int inputs)
+    {
+        MatrixPolynomial layer = Draw(new Random(2), outputs, inputs, 1);
+        Multiply(layer, Factoring(layer, 4, [1], [1]).Alternate());
+        Multiply(layer, Factoring(layer, 4, [1], [1]).Shrink());
+    }
+
+    [Fact]
+    public void WhatIsTooLargeToComputeWithIsKnownBefore()
+    {
+        MatrixPolynomial layer = Draw(new Random(2), 2, 3, 3);
+        Assert.False(Factoring(layer, 4, [3], [3]).IsTooLarge);
+        // 3 inputs and 3 taps for each channel.
+        Assert.False(Factoring(layer, MatrixPolynomial.MostElements / 9, [3], [3]).IsTooLarge);
+        Assert.True(Factoring(layer, MatrixPolynomial.MostElements / 9 + 1, [3], [3]).IsTooLarge);
+    }
+
     /// <summary>A layer that is the product of two smaller ones is found to be one.</summary>
     [Fact]
     public void ProductsAreFound()

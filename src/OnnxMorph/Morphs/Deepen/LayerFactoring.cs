@@ -115,8 +115,14 @@ internal sealed class LayerFactoring(DeepenOptions options)
             return null;
         }
 
+        if (site.Weight!.Data.Count > MatrixPolynomial.MostElements)
+        {
+            why = TooLarge;
+            return null;
+        }
+
         double residual = 0;
-        MatrixPolynomial[] layers = GroupPolynomials.Read(site.Weight!);
+        MatrixPolynomial[] layers = GroupPolynomials.Read(site.Weight);
         var inserted = new List<LayerWeight?>();
         int steps = 0, dense = 0;
         for (int k = 0; k < options.Count; k++)
@@ -125,6 +131,12 @@ internal sealed class LayerFactoring(DeepenOptions options)
             for (int group = 0; group < layers.Length; group++)
             {
                 var factoring = new KernelFactoring(layers[group], channels, first, second, site.Weight!.Data.Type, Seed(site, $"factors {k} {group}"));
+                if (factoring.IsTooLarge)
+                {
+                    why = TooLarge;
+                    return null;
+                }
+
                 if ((options.Method == DeepenMethod.General ? factoring.Alternate() : factoring.Shrink()) is not { } factors)
                 {
                     why = $"least squares would take more than {PolynomialDivision.MostEquations:N0} equations at once; use the closed form";
@@ -155,6 +167,8 @@ internal sealed class LayerFactoring(DeepenOptions options)
             Note = FormattableString.Invariant($"{site.Name}: residual {residual:0.0e0} after {steps} least-squares solutions, {channels * site.Groups} channels between the halves{(steps == 0 && channels < dense ? $", which are a rotation; from {dense * site.Groups} on both are dense" : "")}"),
         };
     }
+
+    private static string TooLarge => $"least squares would take matrices of more than {MatrixPolynomial.MostElements:N0} numbers; use the closed form";
 
     // Only the product is given; the same standard deviation on both sides lets them learn alike.
     private static void Balance(MatrixPolynomial[] first, MatrixPolynomial[] second)

@@ -214,9 +214,9 @@ internal sealed class KernelFactoring(
     // One tap takes an orthogonal matrix, which amplifies nothing; several are independent draws at He's scale.
     private MatrixPolynomial Random(int rows, int columns, ImmutableArray<int> taps)
     {
-        var result = new MatrixPolynomial(rows, columns, taps);
-        if (result.TapCount == 1)
+        if (MatrixPolynomial.Count(taps) == 1)
             return Orthogonal(rows, columns, seed + 1);
+        var result = new MatrixPolynomial(rows, columns, taps);
         var normal = new KernelFill(Distribution.Normal, Math.Sqrt(2.0 / (columns * result.TapCount)), seed, 0);
         normal.Write(ElementFormat.Float64, 0, MemoryMarshal.AsBytes(result.Values.AsSpan()));
         return result;

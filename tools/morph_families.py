@@ -50,20 +50,20 @@ class Family:
             return ["--recipe", str(path)]
         arguments = []
         for option, value in zip(self.arguments[::2], self.arguments[1::2]):
-            for layer in names(layers, option.removeprefix("--")) if "{}" in value else [""]:
+            for layer in selected(layers, option.removeprefix("--")) if "{}" in value else [""]:
                 arguments += [option, value.replace("{}", layer)]
         return arguments
 
     def recipe(self, layers):
         """The steps as JSON, one for each layer where a step is for several.
 
-        Steps whose kind is for none of the layers are left out. Without layers it is for all, and single ones stay open.
+        Steps for single layers are left out where their kind is for none. Without layers it is for all, and single ones stay open.
         """
         steps = []
         for step in self.steps:
             kind, selector = next(iter(step.items()))
             if "{}" in selector:
-                steps += [{**step, kind: selector.replace("{}", layer)} for layer in names(layers or ALL, kind)]
+                steps += [{**step, kind: selector.replace("{}", layer)} for layer in selected(layers or ALL, kind)]
             elif "{" not in selector or layers is None:
                 steps.append(step)
             elif found := names(layers, kind):
@@ -78,6 +78,11 @@ ALL = {None: ["*"]}
 def names(layers, kind):
     """The layers that a kind of step is for."""
     return layers.get(kind, layers[None])
+
+
+def selected(layers, kind):
+    """Selectors of the layers that a kind of step is for: where it is for none, all, so that the command says why it can change none."""
+    return names(layers, kind) or ALL[None]
 
 
 def spread_layers(layers, count):

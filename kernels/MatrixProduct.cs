@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 
 namespace OnnxMorph.Kernels;
 
@@ -16,7 +17,8 @@ public static class MatrixProduct
     private const int TileRows = 4;
     private const int BlockRows = 64;
     private const int Depth = 256;
-    private static readonly int s_tileColumns = 3 * Vector<double>.Count;
+
+    private static readonly int s_tileColumns = 3 * (Vector512.IsHardwareAccelerated ? Vector512<double>.Count : Vector<double>.Count);
 
     // Products of fewer multiplications are not worth a second thread.
     private const long SerialWork = 1 << 18;
@@ -92,96 +94,140 @@ public static class MatrixProduct
 
     private static void AddBlock(MatrixView c, MatrixView a, int firstRow, int depth, int block, double[] packed)
     {
-        int last = Math.Min((block + 1) * BlockRows, c.Rows);
-        Span<double> edge = stackalloc double[s_tileColumns];
+        int first = block * BlockRows, last = Math.Min(first + BlockRows, c.Rows);
+        Span<double> edge = stackalloc double[TileRows * s_tileColumns];
         for (int column = 0; column < c.Columns; column += s_tileColumns)
         {
             int width = Math.Min(s_tileColumns, c.Columns - column);
             ReadOnlySpan<double> panel = packed.AsSpan(column * depth, s_tileColumns * depth);
-            int row = block * BlockRows;
-            for (; width == s_tileColumns && row <= last - TileRows; row += TileRows)
-                AddTile(ref c[row, column], c.Stride, ref a[row, firstRow], a.Stride, panel, depth);
-            for (; row < last; row++)
+            for (int row = first; row < last; row += TileRows)
             {
-                Span<double> sums = c.Row(row).Slice(column, width);
-                sums.CopyTo(edge);
-                AddRow(edge, a.Row(row).Slice(firstRow, depth), panel);
-                edge[..width].CopyTo(sums);
+                int height = Math.Min(TileRows, last - row);
+                ref double factors = ref a[row, firstRow];
+                if (height == TileRows && width == s_tileColumns)
+                {
+                    AddTile(ref c[row, column], c.Stride, ref factors, a.Stride, panel, depth);
+                    continue;
+                }
+
+                // At an edge the tile is one of its own, of which only what C has is copied back; rows that A has not are its last once more.
+                MatrixView part = c.Part(row, column, height, width);
+                for (int i = 0; i < height; i++)
+                    part.Row(i).CopyTo(edge[(i * s_tileColumns)..]);
+                AddTile(ref edge[0], s_tileColumns, ref factors, a.Stride, panel, depth, height);
+                for (int i = 0; i < height; i++)
+                    edge.Slice(i * s_tileColumns, width).CopyTo(part.Row(i));
             }
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void AddTile(ref double c, int strideC, ref double a, int strideA, ReadOnlySpan<double> packed, int depth)
+    // Adds to a tile, with as many rows of A as there are.
+    private static void AddTile(ref double c, int strideC, ref double a, int strideA, ReadOnlySpan<double> packed, int depth, int rows = TileRows)
     {
-        int n = Vector<double>.Count;
+        ref double a1 = ref Unsafe.Add(ref a, rows > 1 ? strideA : 0), a2 = ref Unsafe.Add(ref a1, rows > 2 ? strideA : 0);
+        ref double a3 = ref Unsafe.Add(ref a2, rows > 3 ? strideA : 0);
+        if (Vector512.IsHardwareAccelerated)
+            AddTile<Vector512<double>, Widest>(ref c, strideC, ref a, ref a1, ref a2, ref a3, packed, depth);
+        else
+            AddTile<Vector<double>, Usual>(ref c, strideC, ref a, ref a1, ref a2, ref a3, packed, depth);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void AddTile<TVector, TLanes>(
+        ref double c, int strideC, ref double a, ref double a1, ref double a2, ref double a3, ReadOnlySpan<double> packed, int depth)
+        where TLanes : ILanes<TVector>
+    {
+        int n = TLanes.Count;
         ref double b = ref MemoryMarshal.GetReference(packed);
         ref double c1 = ref Unsafe.Add(ref c, strideC), c2 = ref Unsafe.Add(ref c1, strideC), c3 = ref Unsafe.Add(ref c2, strideC);
-        ref double a1 = ref Unsafe.Add(ref a, strideA), a2 = ref Unsafe.Add(ref a1, strideA), a3 = ref Unsafe.Add(ref a2, strideA);
-        Vector<double> c00 = Load(ref c, 0), c01 = Load(ref c, n), c02 = Load(ref c, 2 * n);
-        Vector<double> c10 = Load(ref c1, 0), c11 = Load(ref c1, n), c12 = Load(ref c1, 2 * n);
-        Vector<double> c20 = Load(ref c2, 0), c21 = Load(ref c2, n), c22 = Load(ref c2, 2 * n);
-        Vector<double> c30 = Load(ref c3, 0), c31 = Load(ref c3, n), c32 = Load(ref c3, 2 * n);
+        TVector c00 = TLanes.Load(ref c, 0), c01 = TLanes.Load(ref c, n), c02 = TLanes.Load(ref c, 2 * n);
+        TVector c10 = TLanes.Load(ref c1, 0), c11 = TLanes.Load(ref c1, n), c12 = TLanes.Load(ref c1, 2 * n);
+        TVector c20 = TLanes.Load(ref c2, 0), c21 = TLanes.Load(ref c2, n), c22 = TLanes.Load(ref c2, 2 * n);
+        TVector c30 = TLanes.Load(ref c3, 0), c31 = TLanes.Load(ref c3, n), c32 = TLanes.Load(ref c3, 2 * n);
         for (int k = 0; k < depth; k++)
         {
-            Vector<double> b0 = Load(ref b, 0), b1 = Load(ref b, n), b2 = Load(ref b, 2 * n);
+            TVector b0 = TLanes.Load(ref b, 0), b1 = TLanes.Load(ref b, n), b2 = TLanes.Load(ref b, 2 * n);
             b = ref Unsafe.Add(ref b, 3 * n);
-            var factor = new Vector<double>(Unsafe.Add(ref a, k));
-            c00 = Vector.FusedMultiplyAdd(factor, b0, c00);
-            c01 = Vector.FusedMultiplyAdd(factor, b1, c01);
-            c02 = Vector.FusedMultiplyAdd(factor, b2, c02);
-            factor = new Vector<double>(Unsafe.Add(ref a1, k));
-            c10 = Vector.FusedMultiplyAdd(factor, b0, c10);
-            c11 = Vector.FusedMultiplyAdd(factor, b1, c11);
-            c12 = Vector.FusedMultiplyAdd(factor, b2, c12);
-            factor = new Vector<double>(Unsafe.Add(ref a2, k));
-            c20 = Vector.FusedMultiplyAdd(factor, b0, c20);
-            c21 = Vector.FusedMultiplyAdd(factor, b1, c21);
-            c22 = Vector.FusedMultiplyAdd(factor, b2, c22);
-            factor = new Vector<double>(Unsafe.Add(ref a3, k));
-            c30 = Vector.FusedMultiplyAdd(factor, b0, c30);
-            c31 = Vector.FusedMultiplyAdd(factor, b1, c31);
-            c32 = Vector.FusedMultiplyAdd(factor, b2, c32);
+            TVector factor = TLanes.All(Unsafe.Add(ref a, k));
+            c00 = TLanes.MultiplyAdd(factor, b0, c00);
+            c01 = TLanes.MultiplyAdd(factor, b1, c01);
+            c02 = TLanes.MultiplyAdd(factor, b2, c02);
+            factor = TLanes.All(Unsafe.Add(ref a1, k));
+            c10 = TLanes.MultiplyAdd(factor, b0, c10);
+            c11 = TLanes.MultiplyAdd(factor, b1, c11);
+            c12 = TLanes.MultiplyAdd(factor, b2, c12);
+            factor = TLanes.All(Unsafe.Add(ref a2, k));
+            c20 = TLanes.MultiplyAdd(factor, b0, c20);
+            c21 = TLanes.MultiplyAdd(factor, b1, c21);
+            c22 = TLanes.MultiplyAdd(factor, b2, c22);
+            factor = TLanes.All(Unsafe.Add(ref a3, k));
+            c30 = TLanes.MultiplyAdd(factor, b0, c30);
+            c31 = TLanes.MultiplyAdd(factor, b1, c31);
+            c32 = TLanes.MultiplyAdd(factor, b2, c32);
         }
 
-        Store(c00, ref c, 0);
-        Store(c01, ref c, n);
-        Store(c02, ref c, 2 * n);
-        Store(c10, ref c1, 0);
-        Store(c11, ref c1, n);
-        Store(c12, ref c1, 2 * n);
-        Store(c20, ref c2, 0);
-        Store(c21, ref c2, n);
-        Store(c22, ref c2, 2 * n);
-        Store(c30, ref c3, 0);
-        Store(c31, ref c3, n);
-        Store(c32, ref c3, 2 * n);
+        TLanes.Store(c00, ref c, 0);
+        TLanes.Store(c01, ref c, n);
+        TLanes.Store(c02, ref c, 2 * n);
+        TLanes.Store(c10, ref c1, 0);
+        TLanes.Store(c11, ref c1, n);
+        TLanes.Store(c12, ref c1, 2 * n);
+        TLanes.Store(c20, ref c2, 0);
+        TLanes.Store(c21, ref c2, n);
+        TLanes.Store(c22, ref c2, 2 * n);
+        TLanes.Store(c30, ref c3, 0);
+        TLanes.Store(c31, ref c3, n);
+        TLanes.Store(c32, ref c3, 2 * n);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void AddRow(Span<double> sums, ReadOnlySpan<double> factors, ReadOnlySpan<double> packed)
+    // What the tile does with vectors of one width.
+    private interface ILanes<TVector>
     {
-        int n = Vector<double>.Count;
-        ref double c = ref MemoryMarshal.GetReference(sums);
-        ref double b = ref MemoryMarshal.GetReference(packed);
-        Vector<double> c0 = Load(ref c, 0), c1 = Load(ref c, n), c2 = Load(ref c, 2 * n);
-        foreach (double value in factors)
-        {
-            var factor = new Vector<double>(value);
-            c0 = Vector.FusedMultiplyAdd(factor, Load(ref b, 0), c0);
-            c1 = Vector.FusedMultiplyAdd(factor, Load(ref b, n), c1);
-            c2 = Vector.FusedMultiplyAdd(factor, Load(ref b, 2 * n), c2);
-            b = ref Unsafe.Add(ref b, 3 * n);
-        }
+        static abstract int Count { get; }
 
-        Store(c0, ref c, 0);
-        Store(c1, ref c, n);
-        Store(c2, ref c, 2 * n);
+        static abstract TVector Load(ref double at, int offset);
+
+        static abstract void Store(TVector value, ref double at, int offset);
+
+        static abstract TVector All(double value);
+
+        static abstract TVector MultiplyAdd(TVector left, TVector right, TVector sum);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector<double> Load(ref double at, int offset) => Vector.LoadUnsafe(ref at, (nuint)offset);
+    // Vector<T> stays at 256 bits where the processor has more.
+    private readonly struct Widest : ILanes<Vector512<double>>
+    {
+        public static int Count => Vector512<double>.Count;
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Store(Vector<double> value, ref double at, int offset) => value.StoreUnsafe(ref at, (nuint)offset);
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<double> Load(ref double at, int offset) => Vector512.LoadUnsafe(ref at, (nuint)offset);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Store(Vector512<double> value, ref double at, int offset) => value.StoreUnsafe(ref at, (nuint)offset);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<double> All(double value) => Vector512.Create(value);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<double> MultiplyAdd(Vector512<double> left, Vector512<double> right, Vector512<double> sum) =>
+            Vector512.FusedMultiplyAdd(left, right, sum);
+    }
+
+    private readonly struct Usual : ILanes<Vector<double>>
+    {
+        public static int Count => Vector<double>.Count;
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector<double> Load(ref double at, int offset) => Vector.LoadUnsafe(ref at, (nuint)offset);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Store(Vector<double> value, ref double at, int offset) => value.StoreUnsafe(ref at, (nuint)offset);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector<double> All(double value) => new(value);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector<double> MultiplyAdd(Vector<double> left, Vector<double> right, Vector<double> sum) =>
+            Vector.FusedMultiplyAdd(left, right, sum);
+    }
 }

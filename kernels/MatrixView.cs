@@ -42,13 +42,27 @@ public readonly record struct MatrixView(double[] Values, int Offset, int Rows, 
     public MatrixView Transposed()
     {
         var result = new MatrixView(new double[Rows * Columns], Columns, Rows);
-        for (int row = 0; row < Rows; row++)
-        {
-            ReadOnlySpan<double> from = Row(row);
-            for (int column = 0; column < from.Length; column++)
-                result[column, row] = from[column];
-        }
-
+        TransposeTo(result);
         return result;
+    }
+
+    /// <summary>Copies element [i, j] to [j, i] of a matrix with as many rows as this one has columns and the other way round.</summary>
+    public void TransposeTo(MatrixView target)
+    {
+        // Squares of which both sides fit the first-level cache.
+        const int side = 32;
+        for (int top = 0; top < Rows; top += side)
+        {
+            for (int left = 0; left < Columns; left += side)
+            {
+                int height = Math.Min(side, Rows - top);
+                for (int column = left; column < Math.Min(left + side, Columns); column++)
+                {
+                    Span<double> to = target.Row(column).Slice(top, height);
+                    for (int row = 0; row < to.Length; row++)
+                        to[row] = this[top + row, column];
+                }
+            }
+        }
     }
 }

@@ -132,7 +132,8 @@ internal sealed class KernelFactoring(
         if (Math.Max(PolynomialDivision.Equations(channels, layer.Rows, first, all), PolynomialDivision.Equations(channels, layer.Columns, secondTaps, all))
             > PolynomialDivision.MostEquations)
             return null;
-        MatrixPolynomial target = Target(secondTaps), adjoint = target.Transposed();
+        MatrixPolynomial target = Target(secondTaps);
+        MatrixPolynomial? adjoint = null;
         double norm = target.SquaredNorm;
         bool solvesFirst = Freedom(first, layer.Rows, secondTaps) >= Freedom(secondTaps, layer.Columns, secondTaps);
         MatrixPolynomial f1 = solvesFirst ? new(channels, layer.Columns, first) : Random(channels, layer.Columns, first);
@@ -144,12 +145,13 @@ internal sealed class KernelFactoring(
             double before = residual;
             for (int half = 0; half < 2 && residual > Floor; half++)
             {
+                double remainder;
                 // F₂·F₁ = G̃ is F₁ᵀ·F₂ᵀ = G̃ᵀ.
                 if (solvesFirst == (half == 0))
-                    f1 = PolynomialDivision.Divide(adjoint, f2.Transposed(), first).Transposed();
+                    f1 = PolynomialDivision.Divide(adjoint ??= target.Transposed(), f2.Transposed(), first, out remainder).Transposed();
                 else
-                    f2 = PolynomialDivision.Divide(target, f1, secondTaps);
-                residual = target.SquaredDistance(f2 * f1) / norm;
+                    f2 = PolynomialDivision.Divide(target, f1, secondTaps, out remainder);
+                residual = remainder / norm;
                 steps++;
             }
 
@@ -158,26 +160,27 @@ internal sealed class KernelFactoring(
                 break;
         }
 
-        return Measured(target, f1, f2, steps);
+        return Measured(target, f1, f2, residual, steps);
     }
 
-    private KernelFactors Measured(MatrixPolynomial target, MatrixPolynomial f1, MatrixPolynomial f2, int steps)
+    private KernelFactors Measured(MatrixPolynomial target, MatrixPolynomial f1, MatrixPolynomial f2, double residual, int steps)
     {
         double norm = target.SquaredNorm;
-        if (norm == 0)
-            return new KernelFactors(f1, f2, 0, 0, steps);
-        MatrixPolynomial product = f2 * f1;
-        double rounding = type == ElementType.Float64 ? 0 : Math.Sqrt(product.SquaredDistance(Rounded(f2) * Rounded(f1)) / norm) / UnitRoundoff;
-        return new KernelFactors(f1, f2, target.SquaredDistance(product) / norm, rounding, steps);
+        double rounding = norm == 0 || type == ElementType.Float64 ? 0 : Math.Sqrt(target.SquaredDistance(Rounded(f2), Rounded(f1)) / norm);
+        return new KernelFactors(f1, f2, residual, rounding / UnitRoundoff, steps);
     }
 
     private MatrixPolynomial Rounded(MatrixPolynomial exact)
     {
         var rounded = new MatrixPolynomial(exact.Rows, exact.Columns, exact.Taps);
         ElementFormat format = ElementEncoding.Format(type);
-        var bytes = new byte[exact.Values.Length * format.Size()];
-        FloatConversion.Round(format, exact.Values, bytes);
-        FloatConversion.Widen(format, bytes, rounded.Values);
+        var bytes = new byte[exact.TapCount * exact.Columns * format.Size()];
+        for (int row = 0; row < exact.Rows; row++)
+        {
+            FloatConversion.Round(format, exact.Unfolded.Row(row), bytes);
+            FloatConversion.Widen(format, bytes, rounded.Unfolded.Row(row));
+        }
+
         return rounded;
     }
 
@@ -203,7 +206,9 @@ internal sealed class KernelFactoring(
             f2 = Rotated(extended, seed, rows: false, transpose: false);
         }
 
-        return Measured(Target(second), f1, f2, 0);
+        MatrixPolynomial target = Target(second);
+        double norm = target.SquaredNorm;
+        return Measured(target, f1, f2, norm == 0 ? 0 : target.SquaredDistance(f2, f1) / norm, 0);
 
         static ImmutableArray<int> Centre(ImmutableArray<int> half) => [.. half.Select(taps => (taps - 1) / 2)];
 
@@ -218,7 +223,7 @@ internal sealed class KernelFactoring(
             return Orthogonal(rows, columns, seed + 1);
         var result = new MatrixPolynomial(rows, columns, taps);
         var normal = new KernelFill(Distribution.Normal, Math.Sqrt(2.0 / (columns * result.TapCount)), seed, 0);
-        normal.Write(ElementFormat.Float64, 0, MemoryMarshal.AsBytes(result.Values.AsSpan()));
+        normal.Write(ElementFormat.Float64, 0, MemoryMarshal.AsBytes(result.Values));
         return result;
     }
 
@@ -235,10 +240,8 @@ internal sealed class KernelFactoring(
     private static MatrixPolynomial Rotated(MatrixPolynomial polynomial, ulong key, bool rows, bool transpose)
     {
         ImmutableArray<long> shape = rows ? [polynomial.Rows, polynomial.TapCount * polynomial.Columns] : [polynomial.Rows * polynomial.TapCount, polynomial.Columns];
-        var rotated = new RotatedWeight(new ComputedWeight(ElementType.Float64, shape, polynomial.Values), rows ? 0 : 1, 1, key, transpose);
-        var result = new MatrixPolynomial(polynomial.Rows, polynomial.Columns, polynomial.Taps);
-        new WeightEvaluator().EvaluateUnrounded(rotated).CopyTo(result.Values, 0);
-        return result;
+        var rotated = new RotatedWeight(new ComputedWeight(ElementType.Float64, shape, polynomial.Values.ToArray()), rows ? 0 : 1, 1, key, transpose);
+        return new MatrixPolynomial(new WeightEvaluator().EvaluateUnrounded(rotated), polynomial.Rows, polynomial.Columns, polynomial.Taps);
     }
 
     // Copies the first rows and columns, as many as both have.

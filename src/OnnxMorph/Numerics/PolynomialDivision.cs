@@ -17,6 +17,9 @@ internal static class PolynomialDivision
     // Solutions of normal equations lose half the digits, and more where they are near singular; each correction brings some back.
     private const int MostCorrections = 5;
 
+    // What the rounding of a sum of products leaves of it for each term, squared.
+    private const double SquaredRounding = 1.0 / (1L << 52) / (1L << 52);
+
     /// <summary>Equations to be solved for a division: the smaller side of M.</summary>
     /// <param name="rows">Rows of H's coefficients.</param>
     /// <param name="columns">Columns of H's coefficients.</param>
@@ -30,59 +33,110 @@ internal static class PolynomialDivision
     /// <param name="target">T.</param>
     /// <param name="divisor">H.</param>
     /// <param name="taps">Powers of X; those of T are one less than these and H's together.</param>
-    public static MatrixPolynomial Divide(MatrixPolynomial target, MatrixPolynomial divisor, ImmutableArray<int> taps)
+    /// <param name="remainder">‖T − X·H‖².</param>
+    /// <returns>X.</returns>
+    public static MatrixPolynomial Divide(MatrixPolynomial target, MatrixPolynomial divisor, ImmutableArray<int> taps, out double remainder)
     {
         // A matrix divides every tap by itself.
         ImmutableArray<int> one = [.. taps.Select(_ => 1)];
         if (divisor.TapCount == 1 && !taps.SequenceEqual(one))
-            return Divide(target.WithTaps(one), divisor, one).WithTaps(taps);
-        bool leastNorm = (long)divisor.Rows * MatrixPolynomial.Count(taps) > (long)divisor.Columns * target.TapCount;
+            return Divide(target.WithTaps(one), divisor, one, out remainder).WithTaps(taps);
+        var quotient = new MatrixPolynomial(target.Rows, divisor.Rows, taps);
+        bool leastNorm = (long)divisor.Rows * quotient.TapCount > (long)divisor.Columns * target.TapCount;
         MatrixView normal = leastNorm ? Inner(divisor, taps, target.TapCount) : Outer(divisor, taps);
         double largest = 0;
         for (int i = 0; i < normal.Rows; i++)
             largest = Math.Max(largest, normal[i, i]);
         if (largest == 0)
-            return new MatrixPolynomial(target.Rows, divisor.Rows, taps);
-        // Enough that rounding cannot make a singular matrix indefinite; corrections take its effect out again.
-        for (int i = 0; i < normal.Rows; i++)
-            normal[i, i] += 4 * normal.Rows * Math.ScaleB(largest, -52);
-        var solver = new CholeskySolver(normal);
-        var quotient = new MatrixPolynomial(target.Rows, divisor.Rows, taps);
-        MatrixPolynomial rest = target, gradient = rest.Correlate(divisor, taps);
-        double error = gradient.SquaredNorm;
-        // The remainder itself does not tell when to stop: most of it may be what no quotient takes away.
-        for (int i = 0; i <= MostCorrections && error > 0; i++)
         {
-            MatrixPolynomial next = Solve(rest, gradient);
-            TensorPrimitives.Add<double>(quotient.Values, next.Values, next.Values);
-            rest = target - next * divisor;
-            gradient = rest.Correlate(divisor, taps);
-            double better = gradient.SquaredNorm;
-            if (better >= error)
-                break;
-            (quotient, bool worthwhile) = (next, better < error / 4);
-            error = better;
-            if (!worthwhile)
-                break;
+            remainder = target.SquaredNorm;
+            return quotient;
+        }
+
+        // Enough that rounding cannot make a singular matrix indefinite; corrections take its effect out again.
+        if (!IsDominant(normal))
+            for (int i = 0; i < normal.Rows; i++)
+                normal[i, i] += 4 * normal.Rows * Math.ScaleB(largest, -52);
+        var solver = new CholeskySolver(normal);
+        // Rows of X do not depend on each other, and a few at a time take little memory.
+        int rows = target.BlockRows;
+        MatrixPolynomial rest = new(rows, target.Columns, target.Taps), gradient = new(rows, divisor.Rows, taps), next = new(rows, divisor.Rows, taps);
+        remainder = 0;
+        for (int row = 0; row < target.Rows; row += rows)
+        {
+            int count = Math.Min(rows, target.Rows - row);
+            remainder += new Rows(target.Part(row, count), quotient.Part(row, count), rest.Part(0, count), gradient.Part(0, count), next.Part(0, count))
+                .Divide(divisor, solver, leastNorm, floor: normal.Rows * SquaredRounding);
         }
 
         return quotient;
+    }
 
-        // The step that takes the gradient, right·Mᵀ, away.
-        MatrixPolynomial Solve(MatrixPolynomial right, MatrixPolynomial gradient)
+    /// <summary>Some rows of the target and of the quotient, and room to compute with: one more target, two more quotients.</summary>
+    private readonly record struct Rows(
+        MatrixPolynomial Target, MatrixPolynomial Quotient, MatrixPolynomial Rest, MatrixPolynomial Gradient, MatrixPolynomial Next)
+    {
+        /// <summary>Finds the quotient.</summary>
+        /// <param name="divisor">H.</param>
+        /// <param name="solver">Of the normal equations.</param>
+        /// <param name="leastNorm">Whether these are Mᵀ·M.</param>
+        /// <param name="floor">What part of ‖T‖² a remainder is that is rounding and nothing else.</param>
+        /// <returns>‖T − X·H‖².</returns>
+        public double Divide(MatrixPolynomial divisor, CholeskySolver solver, bool leastNorm, double floor)
         {
-            if (!leastNorm)
-                return Solved(gradient);
-            // What of the remainder no quotient makes is divided by nearly nothing, and rounding spreads it; a correction leaves it out first.
-            return Solved(right == target ? right : Solved(gradient * divisor)).Correlate(divisor, taps);
+            double remainder = Target.SquaredNorm;
+            floor *= remainder;
+            Target.Values.CopyTo(Rest.Values);
+            // The remainder itself does not tell when to stop, unless it is nothing: most of it may be what no quotient takes away.
+            double error = FindGradient(divisor);
+            for (int i = 0; i <= MostCorrections && error > 0; i++)
+            {
+                FindStep(divisor, solver, leastNorm, first: i == 0);
+                TensorPrimitives.Add(Quotient.Values, Next.Values, Next.Values);
+                Target.Values.CopyTo(Rest.Values);
+                Rest.AddProduct(Next, divisor, -1);
+                double left = Rest.SquaredNorm, better = left <= floor ? 0 : FindGradient(divisor);
+                if (better >= error)
+                    break;
+                Next.Values.CopyTo(Quotient.Values);
+                remainder = left;
+                if (better >= error / 4)
+                    break;
+                error = better;
+            }
+
+            return remainder;
         }
 
-        MatrixPolynomial Solved(MatrixPolynomial right)
+        // The gradient, rest·Mᵀ, and the square of its norm.
+        private double FindGradient(MatrixPolynomial divisor)
         {
-            var result = new MatrixPolynomial(right.Rows, right.Columns, right.Taps);
-            right.Values.CopyTo(result.Values, 0);
-            solver.Solve(result.Unfolded);
-            return result;
+            Gradient.Values.Clear();
+            Gradient.AddCorrelation(Rest, divisor);
+            return Gradient.SquaredNorm;
+        }
+
+        // The step that takes the gradient away, in the place of the next quotient. The rest is lost.
+        private void FindStep(MatrixPolynomial divisor, CholeskySolver solver, bool leastNorm, bool first)
+        {
+            if (!leastNorm)
+            {
+                Gradient.Values.CopyTo(Next.Values);
+                solver.Solve(Next.Unfolded);
+                return;
+            }
+
+            // What of the remainder no quotient makes is divided by nearly nothing, and rounding spreads it; a correction leaves it out first.
+            if (!first)
+            {
+                Rest.Values.Clear();
+                Rest.AddProduct(Gradient, divisor);
+                solver.Solve(Rest.Unfolded);
+            }
+
+            solver.Solve(Rest.Unfolded);
+            Next.Values.Clear();
+            Next.AddCorrelation(Rest, divisor);
         }
     }
 
@@ -173,6 +227,24 @@ internal static class PolynomialDivision
             if (inside)
                 yield return (moved, other);
         }
+    }
+
+    /// <summary>
+    /// Whether the elements beside the diagonal make up half of it at most in every row. By Gershgorin's theorem the matrix is then well
+    /// conditioned as it is; it is so for the rotations that factors of one tap start with.
+    /// </summary>
+    private static bool IsDominant(MatrixView lower)
+    {
+        var sums = new double[lower.Rows];
+        for (int row = 0; row < lower.Rows; row++)
+        {
+            ReadOnlySpan<double> beside = lower.Row(row)[..row];
+            sums[row] += TensorPrimitives.SumOfMagnitudes(beside);
+            for (int column = 0; column < beside.Length; column++)
+                sums[column] += Math.Abs(beside[column]);
+        }
+
+        return Enumerable.Range(0, lower.Rows).All(i => sums[i] <= lower[i, i] / 2);
     }
 
     private static MatrixView Square(int size) => new(new double[checked(size * size)], size, size);

@@ -106,6 +106,8 @@ public sealed class WeightEvaluator(KernelDevice? device = null) : IWeightSource
     /// <exception cref="UnreadableModelException">A file ends inside a weight.</exception>
     public double[] EvaluateUnrounded(WeightExpression expression)
     {
+        if (expression is StoredWeight stored)
+            return Widened(stored);
         var values = new double[expression.Count];
         WeightExpression unrounded = Unrounded(expression);
         if (unrounded is ComputedWeight computed)
@@ -115,14 +117,19 @@ public sealed class WeightEvaluator(KernelDevice? device = null) : IWeightSource
         return values;
     }
 
+    private double[] Widened(StoredWeight stored)
+    {
+        var values = new double[stored.Count];
+        FloatConversion.Widen(ElementEncoding.Format(stored.Type), Evaluate(stored), values);
+        return values;
+    }
+
     private WeightExpression Unrounded(WeightExpression expression)
     {
         switch (expression)
         {
-            case StoredWeight:
-                var values = new double[expression.Count];
-                FloatConversion.Widen(ElementEncoding.Format(expression.Type), Evaluate(expression), values);
-                return new ComputedWeight(ElementType.Float64, expression.Shape, values);
+            case StoredWeight stored:
+                return new ComputedWeight(ElementType.Float64, stored.Shape, Widened(stored));
             case ComputedWeight computed:
                 return new ComputedWeight(ElementType.Float64, computed.Shape, computed.Values);
             case FilledWeight filled:

@@ -11,7 +11,12 @@ internal static class GroupPolynomials
     {
         double[] values = new WeightEvaluator().EvaluateUnrounded(weight.Data);
         MatrixPolynomial[] groups = [.. Enumerable.Range(0, weight.Groups).Select(_ => new MatrixPolynomial(weight.Outputs, weight.Inputs, weight.Kernel))];
-        Visit(groups, weight, weight.Data.Shape.AsSpan(), (group, tap, row, column, at) => groups[group][tap][row, column] = values[at]);
+        Visit(groups, weight, weight.Data.Shape.AsSpan(), (group, tap, row, at, stride) =>
+        {
+            Span<double> columns = groups[group][tap].Row(row);
+            for (int column = 0; column < columns.Length; column++)
+                columns[column] = values[at + column * stride];
+        });
         return groups;
     }
 
@@ -28,13 +33,17 @@ internal static class GroupPolynomials
         foreach ((int axis, int taps) in layout.KernelAxes.Zip(groups[0].Taps))
             shape[axis] = taps;
         var values = new double[groups.Sum(g => g.Values.Length)];
-        Visit(groups, layout, shape, (group, tap, row, column, at) =>
-            values[at] = groups[group][reverse ? groups[group].TapCount - 1 - tap : tap][row, column]);
+        Visit(groups, layout, shape, (group, tap, row, at, stride) =>
+        {
+            ReadOnlySpan<double> columns = groups[group][reverse ? groups[group].TapCount - 1 - tap : tap].Row(row);
+            for (int column = 0; column < columns.Length; column++)
+                values[at + column * stride] = columns[column];
+        });
         return layout with { Data = new ComputedWeight(layout.Data.Type, [.. shape], values) };
     }
 
-    // Every element of the polynomials with its place in a tensor of the shape.
-    private static void Visit(MatrixPolynomial[] groups, LayerWeight layout, ReadOnlySpan<long> shape, Action<int, int, int, int, int> element)
+    // Every row of every tap with the place of its first column in a tensor of the shape, and how far apart columns lie there.
+    private static void Visit(MatrixPolynomial[] groups, LayerWeight layout, ReadOnlySpan<long> shape, Action<int, int, int, int, int> visit)
     {
         var strides = new int[shape.Length];
         for (int axis = shape.Length - 1, stride = 1; axis >= 0; stride *= (int)shape[axis--])
@@ -54,8 +63,7 @@ internal static class GroupPolynomials
                 }
 
                 for (int row = 0; row < polynomial.Rows; row++)
-                    for (int column = 0; column < polynomial.Columns; column++)
-                        element(group, tap, row, column, place + row * outputs + column * inputs);
+                    visit(group, tap, row, place + row * outputs, inputs);
             }
         }
     }

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using ILGPU;
 using ILGPU.Runtime;
 using ILGPU.Runtime.CPU;
@@ -28,7 +29,10 @@ public enum DeviceChoice
 /// <param name="MemoryBytes">Its memory; 0 for the processor.</param>
 public sealed record DeviceDescription(DeviceChoice Choice, string Name, long MemoryBytes);
 
-/// <summary>Finds and opens devices.</summary>
+/// <summary>
+/// Finds and opens devices. A program that is compiled natively has the processor alone: ILGPU makes kernels of methods at run time, which such a
+/// program no longer has, so that everything of it stands behind <see cref="RuntimeFeature.IsDynamicCodeSupported"/> and is left out there.
+/// </summary>
 public static class KernelDevices
 {
     /// <summary>Bytes of windows to compute after which the start of an accelerator can be made up for.</summary>
@@ -37,14 +41,19 @@ public static class KernelDevices
     /// <summary>Every device that can evaluate the kernels, the one that <see cref="DeviceChoice.Auto"/> tries first and the processor's vector units last.</summary>
     public static IReadOnlyList<DeviceDescription> List()
     {
+        var processor = new DeviceDescription(DeviceChoice.Cpu, KernelDevice.Simd.Name, 0);
+        if (!RuntimeFeature.IsDynamicCodeSupported)
+            return [processor];
         using Context? context = TryCreateContext();
-        return [.. Accelerators(context).Select(Describe), new DeviceDescription(DeviceChoice.Cpu, KernelDevice.Simd.Name, 0)];
+        return [.. Accelerators(context).Select(Describe), processor];
     }
 
     /// <summary>Every device of <see cref="List"/> with how fast it is; takes a second or two where there are accelerators.</summary>
     public static IReadOnlyList<DeviceMeasurement> Measure()
     {
         IReadOnlyList<DeviceDescription> devices = List();
+        if (!RuntimeFeature.IsDynamicCodeSupported)
+            return [DeviceMeasurement.Of(devices[^1], () => KernelDevice.Simd)];
         return
         [
             .. Enumerable.Range(0, devices.Count - 1).Select(i =>
@@ -66,6 +75,8 @@ public static class KernelDevices
         // ILGPU is only loaded where a driver has something for it.
         DeviceChoice.Auto => new AutomaticDevice(
             KernelDevice.Simd, () => AcceleratorDrivers.Any() ? TryOpenAccelerator(choice) : null, Patience, TimeProvider.System),
+        _ when !RuntimeFeature.IsDynamicCodeSupported => throw new NotSupportedException(
+            $"This build is compiled natively and computes on the processor alone; for {choice} take one that is not, published without PublishAot."),
         _ => TryOpenAccelerator(choice) ?? throw new NotSupportedException($"There is no {choice} device; `auto` takes what there is."),
     };
 
@@ -73,6 +84,8 @@ public static class KernelDevices
     /// <exception cref="DeviceException">There is one, but it cannot be opened.</exception>
     internal static AcceleratorDevice? TryOpenAccelerator(DeviceChoice choice)
     {
+        if (!RuntimeFeature.IsDynamicCodeSupported)
+            return null;
         Context? context = TryCreateContext();
         Device? device = Accelerators(context).FirstOrDefault(d => choice switch
         {

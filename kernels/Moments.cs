@@ -1,6 +1,6 @@
 namespace OnnxMorph.Kernels;
 
-/// <summary>Sums over some elements, in float64 and in the order in which they were added.</summary>
+/// <summary>Sums over some elements, in float64 and in the order in which they were added, so that no width of vectors changes a bit.</summary>
 public record struct Moments(long Count, double Sum, double AbsoluteSum, double SquareSum, double AbsoluteMaximum)
 {
     /// <summary>Mean of the elements.</summary>
@@ -8,6 +8,14 @@ public record struct Moments(long Count, double Sum, double AbsoluteSum, double 
 
     /// <summary>Standard deviation of the elements around their mean.</summary>
     public readonly double StandardDeviation => Math.Sqrt(Math.Max(0, SquareSum / Count - Mean * Mean));
+
+    /// <summary>The sums over some elements.</summary>
+    public static Moments Of(ReadOnlySpan<double> values)
+    {
+        var moments = new Moments();
+        moments.Add(values);
+        return moments;
+    }
 
     /// <summary>Adds elements.</summary>
     public void Add(ReadOnlySpan<double> values)

@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Numerics.Tensors;
 using OnnxMorph.Kernels;
 
 namespace OnnxMorph.Numerics;
@@ -61,7 +60,7 @@ internal sealed class MatrixPolynomial
     public MatrixView Unfolded => Run(0, TapCount);
 
     /// <summary>Sum of the squares of all elements.</summary>
-    public double SquaredNorm => TensorPrimitives.SumOfSquares<double>(Values);
+    public double SquaredNorm => Moments.Of(Values).SquareSum;
 
     // Taps along the last axis, whose coefficients stand side by side in sums as well.
     private int LastTaps => Taps.IsEmpty ? 1 : Taps[^1];

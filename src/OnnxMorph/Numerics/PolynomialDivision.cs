@@ -239,7 +239,7 @@ internal static class PolynomialDivision
         for (int row = 0; row < lower.Rows; row++)
         {
             ReadOnlySpan<double> beside = lower.Row(row)[..row];
-            sums[row] += TensorPrimitives.SumOfMagnitudes(beside);
+            sums[row] += Moments.Of(beside).AbsoluteSum;
             for (int column = 0; column < beside.Length; column++)
                 sums[column] += Math.Abs(beside[column]);
         }

@@ -1,17 +1,22 @@
 using System.Buffers;
+using System.Collections.Concurrent;
 using System.Runtime.ExceptionServices;
 using Microsoft.Win32.SafeHandles;
 
 namespace OnnxMorph.Onnx;
 
 /// <summary>
-/// Writes the pieces of a file, each at its place. Threads take windows of pieces in file order, and each reads, evaluates and writes its window by
-/// itself: while one waits for the disk another computes, memory is a window for each, and the bytes depend on none of it.
+/// Writes the pieces of a file, each at its place. Threads take windows of pieces in file order, and each reads and evaluates its window by itself.
+/// Operating systems let one thread at a time write to a file, so that what is evaluated while another one writes is left to that one: nobody waits
+/// for the disk before there are some windows more than threads. The bytes depend on none of it.
 /// </summary>
 internal sealed class PieceWriter : IDisposable
 {
     /// <summary>Bytes of a stored tensor that one thread copies at a time.</summary>
     private const int CopyBytes = 1 << 20;
+
+    /// <summary>Windows that may wait to be written.</summary>
+    private const int MostReady = 4;
 
     private readonly SafeFileHandle _file;
     private readonly IWeightSource _weights;
@@ -24,6 +29,10 @@ internal sealed class PieceWriter : IDisposable
     private readonly object _gate = new();
     private int _running;
     private volatile Exception? _failure;
+
+    // Evaluated and not yet written. Whoever adds one sees to it that somebody writes it.
+    private readonly ConcurrentQueue<Work> _ready = new();
+    private readonly Lock _writing = new();
 
     private PieceWriter(SafeFileHandle file, IEnumerable<(long Offset, Piece Piece)> pieces, IWeightSource weights, ByteCounter counter)
     {
@@ -62,19 +71,40 @@ internal sealed class PieceWriter : IDisposable
     /// <summary>Takes windows until none is left or one has failed.</summary>
     private void Run()
     {
-        byte[] buffer = [];
         try
         {
             while (Next() is { } work)
             {
-                try
+                work.Evaluate();
+                _ready.Enqueue(work);
+                WriteReady();
+            }
+        }
+        catch (Exception e)
+        {
+            lock (_gate)
+            {
+                _failure ??= e;
+                Monitor.PulseAll(_gate);
+            }
+        }
+    }
+
+    // Leaves it to the thread that writes now, if there is one and not too much waits for it: before it ends it looks again.
+    private void WriteReady()
+    {
+        while (!_ready.IsEmpty)
+        {
+            if (_ready.Count > MostReady)
+                _writing.Enter();
+            else if (!_writing.TryEnter())
+                return;
+            try
+            {
+                while (_failure is null && _ready.TryDequeue(out Work? work))
                 {
-                    work.Write(this, ref buffer);
+                    work.Write(_file);
                     _counter.Add(work.Length);
-                }
-                finally
-                {
-                    work.Weight?.Leave();
                     lock (_gate)
                     {
                         _running--;
@@ -82,14 +112,14 @@ internal sealed class PieceWriter : IDisposable
                     }
                 }
             }
-        }
-        catch (Exception e)
-        {
-            _failure ??= e;
-        }
+            finally
+            {
+                _writing.Exit();
+            }
 
-        if (buffer.Length > 0)
-            ArrayPool<byte>.Shared.Return(buffer);
+            if (_failure is not null)
+                return;
+        }
     }
 
     private Work? Next()
@@ -146,7 +176,7 @@ internal sealed class PieceWriter : IDisposable
     {
         lock (_gate)
         {
-            while (_running > 0)
+            while (_running > 0 && _failure is null)
                 Monitor.Wait(_gate);
         }
     }
@@ -170,8 +200,12 @@ internal sealed class PieceWriter : IDisposable
     }
 
     /// <summary>One window: bytes in memory, of a file, or of a weight.</summary>
-    private sealed record Work(long Offset, int Length)
+    private sealed class Work(long offset, int length)
     {
+        private byte[]? _evaluated;
+
+        public int Length => length;
+
         public ReadOnlyMemory<byte> Bytes { get; init; }
 
         public FilePayload? File { get; init; }
@@ -183,29 +217,39 @@ internal sealed class PieceWriter : IDisposable
         /// <summary>Where in <see cref="Weight"/> the window starts.</summary>
         public long Start { get; init; }
 
-        public void Write(PieceWriter writer, ref byte[] buffer)
+        /// <summary>Gets what is to be written, unless the operating system copies it.</summary>
+        public void Evaluate()
+        {
+            if (Weight is null)
+                return;
+            _evaluated = ArrayPool<byte>.Shared.Rent(length);
+            try
+            {
+                Weight.Reader.Read(Start, _evaluated.AsSpan(0, length));
+            }
+            finally
+            {
+                Weight.Leave();
+            }
+        }
+
+        /// <summary>Puts it into its place.</summary>
+        public void Write(SafeFileHandle file)
         {
             if (File is { } source)
             {
-                FileCopy.Copy(Handle!, source.Offset, writer._file, Offset, Length, source.File);
+                FileCopy.Copy(Handle!, source.Offset, file, offset, length, source.File);
                 return;
             }
 
-            if (Weight is null)
+            if (_evaluated is null)
             {
-                RandomAccess.Write(writer._file, Bytes.Span, Offset);
+                RandomAccess.Write(file, Bytes.Span, offset);
                 return;
             }
 
-            if (buffer.Length < Length)
-            {
-                if (buffer.Length > 0)
-                    ArrayPool<byte>.Shared.Return(buffer);
-                buffer = ArrayPool<byte>.Shared.Rent(Length);
-            }
-
-            Weight.Reader.Read(Start, buffer.AsSpan(0, Length));
-            RandomAccess.Write(writer._file, buffer.AsSpan(0, Length), Offset);
+            RandomAccess.Write(file, _evaluated.AsSpan(0, length), offset);
+            ArrayPool<byte>.Shared.Return(_evaluated);
         }
     }
 }

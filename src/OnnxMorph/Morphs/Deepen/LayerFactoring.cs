@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.Numerics.Tensors;
 using OnnxMorph.Axes;
+using OnnxMorph.Kernels;
 using OnnxMorph.Numerics;
 using OnnxMorph.Weights;
 
@@ -181,11 +182,8 @@ internal sealed class LayerFactoring(DeepenOptions options)
         foreach (MatrixPolynomial half in second)
             TensorPrimitives.Divide(half.Values, scale, half.Values);
 
-        static double Deviation(MatrixPolynomial[] groups)
-        {
-            double count = groups.Sum(g => (double)g.Values.Length), mean = groups.Sum(g => TensorPrimitives.Sum<double>(g.Values)) / count;
-            return Math.Sqrt(Math.Max(groups.Sum(g => g.SquaredNorm) / count - mean * mean, 0));
-        }
+        static double Deviation(MatrixPolynomial[] groups) =>
+            groups.Aggregate(new Moments(), (sum, group) => sum + Moments.Of(group.Values)).StandardDeviation;
     }
 
     private static bool IsFree(DeepenSite site, bool inPlace, out string why)

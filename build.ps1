@@ -9,6 +9,9 @@ Builds and tests.
 ./build.ps1 Publish -Runtime win-x64
 Puts the command and its libraries, compiled for 64-bit Windows, into artifacts/publish.
 .EXAMPLE
+./build.ps1 Publish -Native
+Makes one native program of the command in artifacts/native, for the processor alone; takes a C compiler.
+.EXAMPLE
 ./build.ps1 Build -OnnxRuntime Gpu
 Builds against the GPU package of ONNX Runtime.
 #>
@@ -24,6 +27,9 @@ param(
 
     # Runtime identifier for Publish, such as linux-x64; this machine's where it is left out.
     [string] $Runtime,
+
+    # Whether Publish compiles to native code instead of code for .NET's runtime.
+    [switch] $Native,
 
     # Which package of ONNX Runtime to take.
     [ValidateSet('Cpu', 'Gpu')]
@@ -54,7 +60,8 @@ try {
             'Publish' {
                 # For one platform the code is compiled beforehand (ReadyToRun), so that the command starts at once.
                 if (-not $Runtime) { $Runtime = [System.Runtime.InteropServices.RuntimeInformation]::RuntimeIdentifier }
-                Invoke-DotNet publish src/OnnxMorph.Cli -c $Configuration -o artifacts/publish -r $Runtime --self-contained false
+                if ($Native) { Invoke-DotNet publish src/OnnxMorph.Cli -c $Configuration -o artifacts/native -r $Runtime '-p:PublishAot=true' }
+                else { Invoke-DotNet publish src/OnnxMorph.Cli -c $Configuration -o artifacts/publish -r $Runtime --self-contained false }
             }
             'Clean' { Invoke-DotNet clean -c $Configuration }
         }

@@ -2,11 +2,13 @@
 """Times whole commands beside copying their output and beside the same rewrite in Python, and prints docs/benchmarks.md.
 
     dotnet publish src/OnnxMorph.Cli -c Release -o artifacts/publish -r linux-x64 --self-contained
+    dotnet publish src/OnnxMorph.Cli -c Release -o artifacts/native -r linux-x64 -p:PublishAot=true -p:IlcInstructionSet=native
     tools/benchmark_commands.py vgg19.onnx vit_l_16.onnx > docs/benchmarks.md
 
 For each model, in turns and in new processes: `cp` of the command's output; `onnxmorph morph --widen '*=x1.25'` without verification; and what a
 user would write by hand with onnx and numpy, without any analysis: for each weight that the command changed, rows are copied and columns shared out until
-it has the shape that the command gave it, and the model is saved. `inspect` and `--version` are timed as well. Times are medians of wall clock, with the
+it has the shape that the command gave it, and the model is saved. `inspect` and `--version` are timed as well, and all of the command for both builds:
+compiled natively, and beforehand for .NET's runtime. Times are medians of wall clock, with the
 processor seconds of user and system beside them; memory is the largest resident size, as the kernel counts it for a process and what it waits for.
 
 Each run has a warm page cache: the model and the output of the run before are in memory where they fit. Keep the machine quiet: the load is
@@ -28,20 +30,22 @@ import time
 from importlib.metadata import version
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-COMMAND = ROOT / "artifacts/publish/onnxmorph"
+NATIVE = ROOT / "artifacts/native/onnxmorph"
+MANAGED = ROOT / "artifacts/publish/onnxmorph"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", type=pathlib.Path)
-    parser.add_argument("--command", type=pathlib.Path, default=COMMAND, help="the published command")
+    parser.add_argument("--native", type=pathlib.Path, default=NATIVE, help="the command, compiled natively")
+    parser.add_argument("--managed", type=pathlib.Path, default=MANAGED, help="the command, compiled beforehand for .NET's runtime")
     parser.add_argument("--size", default="x1.25", help="how much wider (x1.25)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each (5)")
     parser.add_argument("--folder", type=pathlib.Path, help="where outputs are written; the models' folder by default")
     options = parser.parse_args()
     print(HEAD.format(
         processor=processor(), cores=os.cpu_count(), memory=memory(), system=platform.platform(), runs=options.runs,
-        command=run([str(options.command), "--version"]).printed.strip(), dotnet=dotnet(), python=platform.python_version(),
+        command=run([str(options.native), "--version"]).printed.strip(), dotnet=dotnet(), python=platform.python_version(),
         onnx=version("onnx"), numpy=version("numpy"), load=load()))
     for model in options.models:
         measure(model, options)
@@ -63,17 +67,18 @@ def measure(model, options):
         (folder / "command").mkdir()
         (folder / "python").mkdir()
         output, rewritten = folder / "command/out.onnx", folder / "python/out.onnx"
-        morph = [str(options.command), "morph", str(model), "-o", str(output), "--widen", f"*={options.size}", "--no-verify", "--quiet"]
+        options_of = ["morph", str(model), "-o", str(output), "--widen", f"*={options.size}", "--no-verify", "--quiet"]
         rewrite = [sys.executable, __file__, "--rewrite", str(model), str(output), str(rewritten)]
-        run(morph)
+        run([options.native, *options_of])
         # No way replaces a file: giving its blocks back takes time that belongs to the run before.
         ways = {
             "`cp` of the output": lambda: run(["cp", *[str(part) for part in output.parent.iterdir()], str(emptied(folder / "cp"))]),
             "onnx + numpy": lambda: emptied(rewritten.parent) and run(rewrite),
-            f"`morph --widen '*={options.size}' --no-verify`": lambda: emptied(output.parent) and run(morph),
-            "`inspect`": lambda: run([str(options.command), "inspect", str(model)]),
-            "`--version`": lambda: run([str(options.command), "--version"]),
         }
+        for command, note in (options.native, "native"), (options.managed, ".NET"):
+            ways[f"`morph --widen '*={options.size}' --no-verify`, {note}"] = lambda command=command: emptied(output.parent) and run([command, *options_of])
+            ways[f"`inspect`, {note}"] = lambda command=command: run([command, "inspect", str(model)])
+            ways[f"`--version`, {note}"] = lambda command=command: run([command, "--version"])
         results = {name: [] for name in ways}
         for _ in range(options.runs):
             for name, way in ways.items():
@@ -88,16 +93,17 @@ def table(model, source, size, results):
         return statistics.median(getattr(r, field) for r in results[name])
 
     names = list(results)
-    copied, python, morphed, _, idle = names
+    copied, python = names[:2]
     print(f"\n## {model.stem}: {source / 1e6:.0f} MB, widened {size / 1e6:.0f} MB\n")
     print("| | wall s | user s | system s | peak MB | times `cp` |\n|---|---:|---:|---:|---:|---:|")
     for name in names:
         print(f"| {name} | {median(name, 'wall'):.2f} | {median(name, 'user'):.2f} | {median(name, 'system'):.2f} "
               f"| {median(name, 'peak') / 1e3:.0f} | {median(name, 'wall') / median(copied, 'wall'):.2f} |")
-    each = [(p.wall / m.wall, m.wall / c.wall) for p, m, c in zip(results[python], results[morphed], results[copied])]
-    print(f"\nTurn by turn, the command takes {statistics.median(c for _, c in each):.2f} times as long as `cp` and Python "
-          f"{statistics.median(p for p, _ in each):.1f} times as long as the command. Its peak is "
-          f"{(median(morphed, 'peak') - median(idle, 'peak')) / 1e3:.0f} MB above that of `--version`.")
+    for note, morphed, _, idle in ("compiled natively", *names[2:5]), ("for .NET's runtime", *names[5:8]):
+        each = [(p.wall / m.wall, m.wall / c.wall) for p, m, c in zip(results[python], results[morphed], results[copied])]
+        print(f"\nTurn by turn, the command {note} takes {statistics.median(c for _, c in each):.2f} times as long as `cp` and Python "
+              f"{statistics.median(p for p, _ in each):.1f} times as long as the command. Its peak is "
+              f"{(median(morphed, 'peak') - median(idle, 'peak')) / 1e3:.0f} MB above that of `--version`.")
 
 
 Times = collections.namedtuple("Times", "wall user system peak")
@@ -114,7 +120,7 @@ def run(command):
         for file in printed, errors:
             file.seek(0)
         if process.returncode != 0:
-            sys.exit(f"{' '.join(command)}: {errors.read()}")
+            sys.exit(f"{' '.join(map(str, command))}: {errors.read()}")
         return Run(Times(wall, usage.ru_utime, usage.ru_stime, usage.ru_maxrss), printed.read())
 
 

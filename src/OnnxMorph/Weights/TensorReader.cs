@@ -52,6 +52,14 @@ internal abstract class TensorReader(WeightExpression expression) : IDisposable
     /// <summary>Reads the elements from <paramref name="first"/> on until <paramref name="destination"/> is full.</summary>
     public abstract void Read(long first, Span<byte> destination);
 
+    /// <summary>Reads equal pieces, the first from <paramref name="first"/> on and each so many elements behind the one before, one after another.</summary>
+    public virtual void ReadPieces(long first, long apart, int pieces, Span<byte> destination)
+    {
+        int length = destination.Length / pieces;
+        for (int i = 0; i < pieces; i++)
+            Read(first + i * apart, destination.Slice(i * length, length));
+    }
+
     /// <inheritdoc/>
     public virtual void Dispose()
     {
@@ -100,6 +108,9 @@ internal sealed class MemoryReader(StoredWeight stored, ReadContext context) : T
 /// <summary>Elements in a file.</summary>
 internal sealed class FileReader : TensorReader
 {
+    // Fewer bytes between two pieces are sooner read along than left out by another call of the operating system.
+    private const int MostSkippedBytes = 1 << 14;
+
     private readonly StoredWeight _stored;
     private readonly ReadContext _context;
     private readonly SafeFileHandle _handle;
@@ -134,6 +145,29 @@ internal sealed class FileReader : TensorReader
         ReadBytes(start, packed.AsSpan(0, length));
         ElementEncoding.Unpack(bits, packed, (int)(first % (8 / bits)), destination);
         ArrayPool<byte>.Shared.Return(packed);
+    }
+
+    public override void ReadPieces(long first, long apart, int pieces, Span<byte> destination)
+    {
+        int length = destination.Length / pieces;
+        long stride = apart * Format.Size();
+        if (_stored.Type.BitWidth() < 8 || pieces == 1 || stride - length > MostSkippedBytes)
+        {
+            base.ReadPieces(first, apart, pieces, destination);
+            return;
+        }
+
+        int together = (int)Math.Clamp(_context.WindowBytes / stride, 1, pieces);
+        byte[] buffer = ArrayPool<byte>.Shared.Rent((int)((together - 1) * stride) + length);
+        for (int done = 0; done < pieces; done += together)
+        {
+            int count = Math.Min(together, pieces - done);
+            ReadBytes(first * Format.Size() + done * stride, buffer.AsSpan(0, (int)((count - 1) * stride) + length));
+            for (int i = 0; i < count; i++)
+                buffer.AsSpan((int)(i * stride), length).CopyTo(destination[((done + i) * length)..]);
+        }
+
+        ArrayPool<byte>.Shared.Return(buffer);
     }
 
     public override void Dispose() => _handle.Dispose();
@@ -337,9 +371,14 @@ internal sealed class MappedReader : TensorReader
         for (int i = 0; i < rows.Count;)
         {
             int end = i + 1;
-            while (whole && end < rows.Count && rows[end] == rows[end - 1] + 1)
+            while (end < rows.Count && rows[end] == rows[end - 1] + 1)
                 end++;
-            _source.Read(rows[i] * _map.SourceRowLength + columnStart, destination[(i * bytes)..(end * bytes)]);
+            long first = rows[i] * _map.SourceRowLength + columnStart;
+            Span<byte> part = destination[(i * bytes)..(end * bytes)];
+            if (whole)
+                _source.Read(first, part);
+            else
+                _source.ReadPieces(first, _map.SourceRowLength, end - i, part);
             i = end;
         }
     }

@@ -26,6 +26,22 @@ public sealed class CompositionTests : IDisposable
         return new StoredWeight(type, [.. shape], file, 0);
     }
 
+    /// <summary>Parts of rows that follow each other in a file are read together, a window of whole rows at a time.</summary>
+    [Fact]
+    public void PartsOfRowsAreReadFromAFile() =>
+        WeightGen.Seeds.Sample(
+            seed =>
+            {
+                var random = new Random(seed);
+                int rows = random.Next(1, 40), columns = random.Next(1, 12), column = random.Next(columns), width = random.Next(1, columns - column + 1);
+                int row = random.Next(rows), pieces = random.Next(1, rows - row + 1);
+                using TensorReader reader = TensorReader.Open(InFile(ElementType.Float64, [rows, columns], i => i), new ReadContext(KernelDevice.Simd, 0, random.Next(1, 1_000)));
+                var bytes = new byte[pieces * width * sizeof(double)];
+                reader.ReadPieces(row * columns + column, columns, pieces, bytes);
+                double[] expected = [.. Enumerable.Range(row, pieces).SelectMany(r => Enumerable.Range(r * columns + column, width).Select(i => (double)i))];
+                Assert.Equal(expected, WeightReference.Decode(ElementType.Float64, bytes));
+            }, iter: 300);
+
     [Fact]
     public void TenMapsThatDrawBecomeOne() =>
         WeightGen.Seeds.Sample(

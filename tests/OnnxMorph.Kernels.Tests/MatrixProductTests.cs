@@ -50,13 +50,17 @@ public class MatrixProductTests
         Assert.Throws<ArgumentException>(() => MatrixProduct.AddTransposed(Draw(random, 2, 3), Draw(random, 2, 4), Draw(random, 4, 3)));
     }
 
-    [Fact]
-    public void Transposes()
+    [Theory]
+    [InlineData(3, 5)]
+    [InlineData(32, 64)]
+    [InlineData(33, 70)]
+    [InlineData(100, 1)]
+    public void Transposes(int rows, int columns)
     {
-        MatrixView matrix = Draw(new Random(2), 3, 5), transposed = matrix.Transposed();
-        Assert.Equal((5, 3), (transposed.Rows, transposed.Columns));
-        for (int i = 0; i < 3; i++)
-            for (int j = 0; j < 5; j++)
+        MatrixView matrix = Draw(new Random(2), rows, columns), transposed = matrix.Transposed();
+        Assert.Equal((columns, rows), (transposed.Rows, transposed.Columns));
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < columns; j++)
                 Assert.Equal(matrix[i, j], transposed[j, i]);
     }
 }

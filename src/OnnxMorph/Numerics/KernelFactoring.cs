@@ -160,12 +160,11 @@ internal sealed class KernelFactoring(
                 break;
         }
 
-        return Measured(target, f1, f2, residual, steps);
+        return Measured(target, norm, f1, f2, residual, steps);
     }
 
-    private KernelFactors Measured(MatrixPolynomial target, MatrixPolynomial f1, MatrixPolynomial f2, double residual, int steps)
+    private KernelFactors Measured(MatrixPolynomial target, double norm, MatrixPolynomial f1, MatrixPolynomial f2, double residual, int steps)
     {
-        double norm = target.SquaredNorm;
         double rounding = norm == 0 || type == ElementType.Float64 ? 0 : Math.Sqrt(target.SquaredDistance(Rounded(f2), Rounded(f1)) / norm);
         return new KernelFactors(f1, f2, residual, rounding / UnitRoundoff, steps);
     }
@@ -208,7 +207,7 @@ internal sealed class KernelFactoring(
 
         MatrixPolynomial target = Target(second);
         double norm = target.SquaredNorm;
-        return Measured(target, f1, f2, norm == 0 ? 0 : target.SquaredDistance(f2, f1) / norm, 0);
+        return Measured(target, norm, f1, f2, norm == 0 ? 0 : target.SquaredDistance(f2, f1) / norm, 0);
 
         static ImmutableArray<int> Centre(ImmutableArray<int> half) => [.. half.Select(taps => (taps - 1) / 2)];
 

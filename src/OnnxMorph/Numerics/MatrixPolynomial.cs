@@ -102,6 +102,13 @@ internal sealed class MatrixPolynomial
                 MatrixProduct.Add(Run(sums[x, u], run), left[x], right.Run(u, run), scale);
     }
 
+    /// <summary>Becomes target − left·right.</summary>
+    public void SetRemainder(MatrixPolynomial target, MatrixPolynomial left, MatrixPolynomial right)
+    {
+        target.Values.CopyTo(Values);
+        AddProduct(left, right, -1);
+    }
+
     /// <summary>Adds left times the adjoint of right: Σ_u left[x+u]·right[u]ᵀ for every x that this polynomial has.</summary>
     public void AddCorrelation(MatrixPolynomial left, MatrixPolynomial right)
     {
@@ -122,8 +129,7 @@ internal sealed class MatrixPolynomial
         {
             int count = Math.Min(rows, Rows - row);
             MatrixPolynomial rest = block.Part(0, count);
-            Part(row, count).Values.CopyTo(rest.Values);
-            rest.AddProduct(left.Part(row, count), right, -1);
+            rest.SetRemainder(Part(row, count), left.Part(row, count), right);
             sum += rest.SquaredNorm;
         }
 

@@ -93,8 +93,7 @@ internal static class PolynomialDivision
             {
                 FindStep(divisor, solver, leastNorm, first: i == 0);
                 TensorPrimitives.Add(Quotient.Values, Next.Values, Next.Values);
-                Target.Values.CopyTo(Rest.Values);
-                Rest.AddProduct(Next, divisor, -1);
+                Rest.SetRemainder(Target, Next, divisor);
                 double left = Rest.SquaredNorm, better = left <= floor ? 0 : FindGradient(divisor);
                 if (better >= error)
                     break;

@@ -202,11 +202,11 @@ internal sealed class PieceWriter : IDisposable
     /// <summary>One window: bytes in memory, of a file, or of a weight.</summary>
     private sealed class Work(long offset, int length)
     {
-        private byte[]? _evaluated;
+        private byte[]? _rented;
 
         public int Length => length;
 
-        public ReadOnlyMemory<byte> Bytes { get; init; }
+        public ReadOnlyMemory<byte> Bytes { get; set; }
 
         public FilePayload? File { get; init; }
 
@@ -222,10 +222,11 @@ internal sealed class PieceWriter : IDisposable
         {
             if (Weight is null)
                 return;
-            _evaluated = ArrayPool<byte>.Shared.Rent(length);
+            _rented = ArrayPool<byte>.Shared.Rent(length);
+            Bytes = _rented.AsMemory(0, length);
             try
             {
-                Weight.Reader.Read(Start, _evaluated.AsSpan(0, length));
+                Weight.Reader.Read(Start, _rented.AsSpan(0, length));
             }
             finally
             {
@@ -242,14 +243,9 @@ internal sealed class PieceWriter : IDisposable
                 return;
             }
 
-            if (_evaluated is null)
-            {
-                RandomAccess.Write(file, Bytes.Span, offset);
-                return;
-            }
-
-            RandomAccess.Write(file, _evaluated.AsSpan(0, length), offset);
-            ArrayPool<byte>.Shared.Return(_evaluated);
+            RandomAccess.Write(file, Bytes.Span, offset);
+            if (_rented is not null)
+                ArrayPool<byte>.Shared.Return(_rented);
         }
     }
 }

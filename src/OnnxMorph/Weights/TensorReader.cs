@@ -151,13 +151,13 @@ internal sealed class FileReader : TensorReader
     {
         int length = destination.Length / pieces;
         long stride = apart * Format.Size();
-        if (_stored.Type.BitWidth() < 8 || pieces == 1 || stride - length > MostSkippedBytes)
+        int together = (int)Math.Clamp(_context.WindowBytes / stride, 1, pieces);
+        if (_stored.Type.BitWidth() < 8 || together == 1 || stride - length > MostSkippedBytes)
         {
             base.ReadPieces(first, apart, pieces, destination);
             return;
         }
 
-        int together = (int)Math.Clamp(_context.WindowBytes / stride, 1, pieces);
         byte[] buffer = ArrayPool<byte>.Shared.Rent((int)((together - 1) * stride) + length);
         for (int done = 0; done < pieces; done += together)
         {
